@@ -1,0 +1,85 @@
+"""Checks of what a user passes in: each raises ValueError with what came, what was expected and the fix.
+
+Only concrete NumPy values come here; whoever may hold tracers asks ``_types.concrete`` first.
+"""
+
+import numpy as np
+
+ROW_SUM_TOLERANCE = 1e-4
+
+
+def check_square(name: str, matrix: np.ndarray, num_agents: int | None = None) -> None:
+    """Raise unless ``matrix`` is (N, N), with N = ``num_agents`` when that is given."""
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} must have shape (N, N), one row per agent, but its shape is {matrix.shape}")
+    if num_agents is not None and matrix.shape[0] != num_agents:
+        raise ValueError(
+            f"{name} must have shape ({num_agents}, {num_agents}), one row per agent, but its shape is {matrix.shape}"
+        )
+
+
+def check_row_stochastic(name: str, weights: np.ndarray) -> None:
+    """Raise unless every entry is finite and non-negative and every row sums to one."""
+    for row, agent in zip(weights, range(len(weights)), strict=True):
+        if not np.all(np.isfinite(row)):
+            raise ValueError(f"{name} must be finite, but row {agent} holds {row[~np.isfinite(row)][0]}")
+        if np.any(row < 0):
+            other = int(np.argmin(row))
+            raise ValueError(
+                f"{name} must be non-negative, but agent {agent} gives agent {other} the weight {row[other]:.6g}"
+            )
+        if abs(float(row.sum()) - 1) > ROW_SUM_TOLERANCE:
+            raise ValueError(
+                f"{name} must be row-stochastic, but the row of agent {agent} sums to {float(row.sum()):.6g};"
+                f" divide each row by its sum"
+            )
+
+
+def check_doubly_stochastic(name: str, mixing: np.ndarray) -> None:
+    """Raise unless rows and columns sum to one."""
+    check_row_stochastic(name, mixing)
+    sums = mixing.sum(axis=0)
+    worst = int(np.argmax(np.abs(sums - 1)))
+    if abs(float(sums[worst]) - 1) > ROW_SUM_TOLERANCE:
+        raise ValueError(
+            f"{name} must be doubly stochastic, but column {worst} sums to {float(sums[worst]):.6g};"
+            f" damjax.graphs.metropolis_weights(graph) makes such a matrix"
+        )
+
+
+def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int | None) -> None:
+    """Raise unless the round trips are even, non-negative integers and fit in ``max_delay``.
+
+    Args:
+        delays: (N, N) round trips in steps.
+        interest: (N, N) booleans, the entries that count; None when they are not known yet.
+        max_delay: the longest round trip that the queues are built for; None when it is not declared.
+    """
+    if not np.issubdtype(delays.dtype, np.integer):
+        raise ValueError(f"delays must be integers (time steps), but their dtype is {delays.dtype}; use .astype(int)")
+    relevant = np.ones(delays.shape, bool) if interest is None else interest
+    for bad, expected in (
+        (delays < 0, "non-negative"),
+        (delays % 2 != 0, "even, since a round trip is twice the hops,"),
+    ):
+        if np.any(bad & relevant):
+            agent, other = np.argwhere(bad & relevant)[0]
+            raise ValueError(
+                f"delays must be {expected} but delays[{agent}, {other}] is {delays[agent, other]};"
+                f" damjax.routing.compile_routes(graph, weights).delays is such a table"
+            )
+    longest = int(np.max(delays, where=relevant, initial=0))
+    if max_delay is not None and max_delay < longest:
+        raise ValueError(f"max_delay must be at least the longest delay, {longest}, but it is {max_delay}")
+
+
+def check_positive(name: str, number: np.ndarray, *, allow_zero: bool = False) -> None:
+    """Raise unless ``number`` is finite and positive (or zero, where that is allowed)."""
+    if not np.all(np.isfinite(number)) or np.any(number < 0) or (not allow_zero and np.any(number == 0)):
+        raise ValueError(f"{name} must be finite and {'non-negative' if allow_zero else 'positive'}, but it is {number}")
+
+
+def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:
+    """Raise unless ``choice`` is among the ``known`` names."""
+    if choice not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, but it is {choice!r}")

@@ -1,0 +1,79 @@
+"""The records and aliases that every module shares."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+ArrayLike = jax.Array | np.ndarray
+Schedule = Callable[[Any], Any]
+LearningRate = float | ArrayLike | Schedule
+
+
+class Associations(NamedTuple):
+    """What the agents see at one step: each one a cue and its response.
+
+    A whole stream is the same record with a leading time axis T on every field.
+
+    Attributes:
+        keys: cues, shape (N, dk).
+        values: responses, shape (N, dv).
+        gates: forget gates in (0, 1] that broadcast against one memory (dv, df): shape (N,), (N, dv, 1)
+            or (N, 1, df). None for objectives without a gate.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> stream = Associations(keys=jnp.ones((100, 3, 2)), values=jnp.ones((100, 3, 4)))
+        >>> stream.keys.shape, stream.gates is None
+        ((100, 3, 2), True)
+    """
+
+    keys: Float[ArrayLike, "*T N dk"]
+    values: Float[ArrayLike, "*T N dv"]
+    gates: Float[ArrayLike, "..."] | None = None
+
+
+class Info(NamedTuple):
+    """What a person wants to see of one step; the next step does not need it.
+
+    Attributes:
+        time: the step t that was just made, 1-based, shape ().
+        grad_norm: Frobenius norm of each agent's aggregated gradient, shape (N,).
+        num_applied: how many gradients each agent applied, shape (N,).
+        projected: whether the projection moved the agent's memory, shape (N,).
+        finite: whether the agent's memory is free of NaN and infinity after the step, shape (N,).
+    """
+
+    time: Int[Array, ""]
+    grad_norm: Float[Array, "N"]
+    num_applied: Int[Array, "N"]
+    projected: Bool[Array, "N"]
+    finite: Bool[Array, "N"]
+
+
+class Algorithm(NamedTuple):
+    """An online algorithm as data: two pure functions.
+
+    Attributes:
+        init: ``init(params (N, dv, df)) -> state``.
+        step: ``step(state, associations) -> (state, info)``, a literal scan body. ``state.params`` is X_t
+            before the step and X_{t+1} after it; ``state.step`` counts the steps made.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+def concrete(array: Any) -> np.ndarray | None:
+    """The values of ``array``, or None while it is traced: range checks see concrete values only."""
+    return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
+
+
+def as_schedule(learning_rate: LearningRate) -> Schedule:
+    """A float is a constant rate, as in optax; a schedule is taken as it is."""
+    if callable(learning_rate):
+        return learning_rate
+    return lambda count: jnp.full(jnp.shape(count), learning_rate)

@@ -1,0 +1,163 @@
+"""Physical networks as networkx graphs on the nodes 0..N-1, and the mixing matrix of consensus."""
+
+import networkx as nx
+import numpy as np
+
+from damjax._checks import check_positive
+
+# Ten agents, thirteen links, diameter four: a ring of six with a chord, and a second loop beside it. Long routes
+# and short ones and agents of degree two to four, so that the delays of different agents differ.
+_PAPER_EDGES = (
+    (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (1, 4),
+    (3, 6), (6, 7), (7, 8), (8, 3), (8, 9), (5, 9),
+)  # fmt: skip
+_PAPER_POSITIONS = (
+    (0.0, 1.0), (1.0, 2.0), (2.2, 2.0), (3.0, 1.0), (2.0, 0.3), (0.8, -0.3), (4.2, 1.9), (5.2, 1.1), (4.0, 0.2), (2.6, -0.8),
+)  # fmt: skip
+
+
+def paper_network() -> nx.Graph:
+    """The fixed connected network of the experiments: 10 agents, 13 links.
+
+    The published text does not give its graph; this one is the library's default. Node attribute ``pos`` holds the
+    drawing.
+
+    Example:
+        >>> graph = paper_network()
+        >>> graph.number_of_nodes(), graph.number_of_edges(), nx.diameter(graph)
+        (10, 13, 4)
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from((node, {"pos": pos}) for node, pos in enumerate(_PAPER_POSITIONS))
+    graph.add_edges_from(_PAPER_EDGES)
+    return graph
+
+
+def ring(num_agents: int) -> nx.Graph:
+    """A cycle.
+
+    Example:
+        >>> sorted(ring(3).edges)
+        [(0, 1), (0, 2), (1, 2)]
+    """
+    check_positive("num_agents", np.asarray(num_agents))
+    return _with_positions(nx.cycle_graph(num_agents) if num_agents > 2 else nx.path_graph(num_agents))
+
+
+def path(num_agents: int) -> nx.Graph:
+    """A line of agents: the graph with the longest routes.
+
+    Example:
+        >>> nx.diameter(path(5))
+        4
+    """
+    check_positive("num_agents", np.asarray(num_agents))
+    return _with_positions(nx.path_graph(num_agents))
+
+
+def star(num_agents: int) -> nx.Graph:
+    """Agent 0 in the middle, everyone else one hop away from it.
+
+    Example:
+        >>> nx.diameter(star(5))
+        2
+    """
+    check_positive("num_agents", np.asarray(num_agents))
+    return _with_positions(nx.star_graph(num_agents - 1))
+
+
+def complete(num_agents: int) -> nx.Graph:
+    """Everyone one hop from everyone.
+
+    Example:
+        >>> complete(4).number_of_edges()
+        6
+    """
+    check_positive("num_agents", np.asarray(num_agents))
+    return _with_positions(nx.complete_graph(num_agents))
+
+
+def grid(num_rows: int, num_columns: int) -> nx.Graph:
+    """A rectangular grid, numbered row by row.
+
+    Example:
+        >>> sorted(grid(2, 2).edges)
+        [(0, 1), (0, 2), (1, 3), (2, 3)]
+    """
+    check_positive("num_rows", np.asarray(num_rows))
+    check_positive("num_columns", np.asarray(num_columns))
+    cells = nx.grid_2d_graph(num_rows, num_columns)
+    for row, column in cells:
+        cells.nodes[row, column]["pos"] = (float(column), float(-row))
+    return nx.convert_node_labels_to_integers(cells, ordering="sorted")
+
+
+def random_geometric(num_agents: int, radius: float, seed: int) -> nx.Graph:
+    """Agents at uniform places in the unit square, linked when nearer than ``radius``.
+
+    Raises:
+        ValueError: the draw is not connected.
+
+    Example:
+        >>> nx.is_connected(random_geometric(12, 0.5, seed=0))
+        True
+    """
+    check_positive("num_agents", np.asarray(num_agents))
+    graph = nx.random_geometric_graph(num_agents, radius, seed=seed)
+    return _connected(graph, f"random_geometric({num_agents}, {radius}, seed={seed})", "a larger radius")
+
+
+def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
+    """Each pair linked independently with ``probability``.
+
+    Raises:
+        ValueError: the draw is not connected.
+
+    Example:
+        >>> nx.is_connected(erdos_renyi(12, 0.4, seed=1))
+        True
+    """
+    check_positive("num_agents", np.asarray(num_agents))
+    graph = nx.gnp_random_graph(num_agents, probability, seed=seed)
+    return _with_positions(
+        _connected(graph, f"erdos_renyi({num_agents}, {probability}, seed={seed})", "a larger probability")
+    )
+
+
+def metropolis_weights(graph: nx.Graph) -> np.ndarray:
+    """The Metropolis mixing matrix: a_ij = 1 / (1 + max(deg_i, deg_j)) on links, the rest of each row on itself.
+
+    Args:
+        graph: undirected, nodes 0..N-1.
+
+    Returns:
+        (N, N) float64, symmetric and doubly stochastic.
+
+    Example:
+        >>> metropolis_weights(path(3)).round(3)
+        array([[0.667, 0.333, 0.   ],
+               [0.333, 0.333, 0.333],
+               [0.   , 0.333, 0.667]])
+    """
+    num_agents = graph.number_of_nodes()
+    if set(graph.nodes) != set(range(num_agents)):
+        raise ValueError(
+            f"graph must have the nodes 0..{num_agents - 1}; networkx.convert_node_labels_to_integers renames them"
+        )
+    mixing = np.zeros((num_agents, num_agents))
+    for i, j in graph.edges:
+        if i != j:
+            mixing[i, j] = mixing[j, i] = 1 / (1 + max(graph.degree[i], graph.degree[j]))
+    return mixing + np.diag(1 - mixing.sum(axis=1))
+
+
+def _connected(graph: nx.Graph, call: str, fix: str) -> nx.Graph:
+    if not nx.is_connected(graph):
+        parts = nx.number_connected_components(graph)
+        raise ValueError(f"{call} drew a graph of {parts} components; try another seed or {fix}")
+    return graph
+
+
+def _with_positions(graph: nx.Graph) -> nx.Graph:
+    nx.set_node_attributes(graph, nx.circular_layout(graph), "pos")
+    return graph
