@@ -1,0 +1,28 @@
+"""damjax: distributed associative memory in JAX.
+
+Agents on a network each keep a memory, a matrix that maps cues to responses, and learn it online by gradients that come
+back late along routing trees (DAM-TOGD). The way through the library is one way:
+
+    graph + weights -> routing -> delay table -> algorithm -> simulate -> trace -> regret -> figure
+"""
+
+from damjax import domains as domains
+from damjax import features as features
+from damjax import graphs as graphs
+from damjax import objectives as objectives
+from damjax import regret as regret
+from damjax import routing as routing
+from damjax import schedules as schedules
+from damjax import streams as streams
+from damjax import weights as weights
+from damjax._types import Algorithm as Algorithm
+from damjax._types import Associations as Associations
+from damjax._types import Info as Info
+from damjax.algorithms import c_dogd as c_dogd
+from damjax.algorithms import dam_togd as dam_togd
+from damjax.algorithms import ogd as ogd
+from damjax.simulate import Trace as Trace
+from damjax.simulate import resume as resume
+from damjax.simulate import simulate as simulate
+
+__version__ = "0.1.0"

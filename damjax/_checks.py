@@ -76,7 +76,9 @@ def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int
 def check_positive(name: str, number: np.ndarray, *, allow_zero: bool = False) -> None:
     """Raise unless ``number`` is finite and positive (or zero, where that is allowed)."""
     if not np.all(np.isfinite(number)) or np.any(number < 0) or (not allow_zero and np.any(number == 0)):
-        raise ValueError(f"{name} must be finite and {'non-negative' if allow_zero else 'positive'}, but it is {number}")
+        raise ValueError(
+            f"{name} must be finite and {'non-negative' if allow_zero else 'positive'}, but it is {number}"
+        )
 
 
 def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """The exact minimum Steiner tree (Dreyfus and Wagner 1971), and the tree helpers of routing."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -56,7 +57,7 @@ def dreyfus_wagner(graph: nx.Graph, root: int, interests: Mapping[int, float]) -
         subset, node = stack.pop()
         meeting_node = int(came_from[subset, node])
         walk = nx.shortest_path(graph, meeting_node, node)
-        edges.update((min(edge), max(edge)) for edge in zip(walk, walk[1:], strict=False))
+        edges.update((min(edge), max(edge)) for edge in pairwise(walk))
         if subset & (subset - 1):
             part = int(split[subset, meeting_node])
             stack += [(part, meeting_node), (subset ^ part, meeting_node)]

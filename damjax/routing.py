@@ -125,7 +125,8 @@ def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool 
     tree_edges = np.array([len(tree) for tree in routes.trees])
     reply_size = value_dim + feature_dim if rank_one else value_dim * feature_dim
     return Traffic(
-        query=value_dim * feature_dim * tree_edges, reply=reply_size * np.maximum(routes.hops, 0).sum(axis=1)
+        query=value_dim * feature_dim * tree_edges,
+        reply=reply_size * np.maximum(routes.hops, 0).sum(axis=1),
     )
 
 
@@ -167,7 +168,9 @@ def _canonical(graph: nx.Graph) -> nx.Graph:
             f" networkx.convert_node_labels_to_integers renames them"
         )
     if loops := sorted(nx.nodes_with_selfloops(graph)):
-        raise ValueError(f"graph must have no self-loops, but agents {loops} have one; an agent needs no link to itself")
+        raise ValueError(
+            f"graph must have no self-loops, but agents {loops} have one; an agent needs no link to itself"
+        )
     canonical = nx.Graph()
     canonical.add_nodes_from(range(graph.number_of_nodes()))
     canonical.add_edges_from(sorted((min(edge), max(edge)) for edge in graph.edges))

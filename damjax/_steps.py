@@ -1,0 +1,120 @@
+"""The pieces that every algorithm's step is made of."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from damjax._checks import check_square
+from damjax._contractions import predictions
+from damjax._types import ArrayLike, Associations, Info, Schedule
+from damjax.objectives import Objective
+
+
+class OgdState(NamedTuple):
+    """State of ``ogd`` and ``c_dogd``.
+
+    Attributes:
+        step: steps made so far, ().
+        params: the memories X, (N, dv, df).
+        transform: state of the gradient transformation, one per agent.
+    """
+
+    step: Int[Array, ""]
+    params: Float[Array, "N dv df"]
+    transform: optax.OptState
+
+
+def num_agents_of(name: str, matrix: ArrayLike) -> int:
+    """N of an (N, N) matrix, traced or not."""
+    check_square(name, np.empty(jnp.shape(matrix)))
+    return jnp.shape(matrix)[0]
+
+
+def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation) -> OgdState:
+    """The state before the first step, of memories that were checked."""
+    if jnp.ndim(params) != 3 or jnp.shape(params)[0] != num_agents:
+        raise ValueError(
+            f"params must hold one memory per agent, shape ({num_agents}, dv, df), but its shape is {jnp.shape(params)}"
+        )
+    params = jnp.asarray(params)
+    if not jnp.issubdtype(params.dtype, jnp.floating):
+        raise ValueError(f"params must be floating-point, but their dtype is {params.dtype}; use .astype(float)")
+    return OgdState(jnp.zeros((), jnp.int32), params, jax.vmap(transform.init)(params))
+
+
+def check_associations(params: Array, associations: Associations, objective: Objective) -> None:
+    """Raise unless one step's associations fit. Static facts only, so it costs nothing once compiled."""
+    num_agents, value_dim, feature_dim = params.shape
+    keys, values, gates = associations
+    if keys.ndim != 2 or keys.shape[0] != num_agents:
+        raise ValueError(
+            f"associations.keys must have shape ({num_agents}, dk) at each step, but its shape is {keys.shape};"
+            f" simulate takes the whole stream, step one slice of it"
+        )
+    if values.shape != (num_agents, value_dim):
+        raise ValueError(
+            f"associations.values must have shape ({num_agents}, {value_dim}) to fit params, but it is {values.shape}"
+        )
+    for name, array in (("keys", keys), ("values", values), ("gates", gates)):
+        if array is not None and array.dtype != params.dtype:
+            raise ValueError(
+                f"associations.{name} must have the dtype of params, {params.dtype}, but it is {array.dtype};"
+                f" cast one of them"
+            )
+    features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype))
+    if features.shape != (feature_dim,):
+        raise ValueError(
+            f"params has feature dimension df = {feature_dim}, but the objective maps keys of length {keys.shape[1]} to"
+            f" {features.shape[0]} features; make the memories (N, dv, {features.shape[0]})"
+        )
+    if objective.gated and gates is None:
+        raise ValueError("this objective needs gates in its associations, but gates is None")
+
+
+def recall(
+    objective: Objective, params: Array, associations: Associations, time: Array
+) -> tuple[Float[Array, "M df"], Float[Array, "N M dv"]]:
+    """Features of every cue, and the residual of every association m under every memory n."""
+    features = jax.vmap(objective.features)(associations.keys)
+    over_senders = jax.vmap(objective.residual, in_axes=(0, 0, None))
+    over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
+    return features, over_pairs(predictions(params, features), associations.values, time.astype(params.dtype))
+
+
+def ridge_coefficients(objective: Objective, associations: Associations, time: Array, params: Array) -> Array | None:
+    """The ridge coefficients D of every association, (N, dv, df), or None where there are none."""
+    if objective.ridge is None:
+        return None
+    num_agents, *memory_shape = params.shape
+    clock, ridge = time.astype(params.dtype), objective.ridge
+    return jax.vmap(lambda gate: jnp.broadcast_to(ridge(gate, clock), memory_shape), axis_size=num_agents)(
+        associations.gates
+    )
+
+
+def transformed(
+    transform: optax.GradientTransformation, gradient: Array, state: optax.OptState, params: Array
+) -> tuple[Array, optax.OptState]:
+    """Each agent's own transformation of its own gradient."""
+    return jax.vmap(transform.update)(gradient, state, params)
+
+
+def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jnp.dtype) -> Float[Array, "N 1 1"]:
+    """Rates ready to multiply memories; 0 while nothing has arrived."""
+    rates = jnp.broadcast_to(jnp.asarray(schedule(jnp.maximum(count, 1).astype(dtype)), dtype), count.shape)
+    return jnp.where(count > 0, rates, 0)[:, None, None]
+
+
+def make_info(time: Array, gradient: Array, num_applied: Array, moved: Array, params: Array) -> Info:
+    """What a person wants to see; ``moved`` is where the step led before the projection."""
+    return Info(
+        time=time,
+        grad_norm=jnp.linalg.norm(gradient, axis=(1, 2)),
+        num_applied=num_applied,
+        projected=jnp.any(moved != params, axis=(1, 2)),
+        finite=jnp.all(jnp.isfinite(params), axis=(1, 2)),
+    )

@@ -1,0 +1,80 @@
+"""The delay queues: ring buffers that hold what travels the network, as pure functions on an array.
+
+A queue of length D = max_delay + 1 keeps the last D items, item t at slot t mod D. It starts filled with zeros, and that
+is all the bookkeeping there is: a delay tau at a step t <= tau reads a slot not yet written, so the zero it finds there
+plays the part of the indicator 1{t > tau} in the update of DAM-TOGD.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def init(length: int, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "D *item"]:
+    """An empty queue for items of this shape.
+
+    Args:
+        length: D, one more than the longest delay that will be read.
+        shape: of one item; its leading axes are the agents.
+        dtype: of the items.
+
+    Example:
+        >>> init(3, (2,), jnp.float32).shape
+        (3, 2)
+    """
+    return jnp.zeros((length, *shape), dtype)
+
+
+def push(queue: Float[Array, "D *item"], time: Int[Array, ""], item: Float[Array, "*item"]) -> Float[Array, "D *item"]:
+    """Store the item of step ``time``, over the one of D steps before.
+
+    Example:
+        >>> push(init(2, (1,), jnp.float32), jnp.array(3), jnp.array([7.0])).tolist()
+        [[0.0], [7.0]]
+    """
+    return jax.lax.dynamic_update_index_in_dim(queue, item, time % queue.shape[0], axis=0)
+
+
+def pop_pairs(
+    queue: Float[Array, "D N N *item"], time: Int[Array, ""], delays: Int[Array, "N N"]
+) -> Float[Array, "N N *item"]:
+    """What arrives at ``time`` of items kept per pair: entry [n, m] of step ``time - delays[n, m]``.
+
+    Example:
+        >>> queue = push(init(3, (1, 1), jnp.float32), jnp.array(1), jnp.array([[5.0]]))
+        >>> [float(pop_pairs(queue, jnp.array(t), jnp.array([[2]]))[0, 0]) for t in (1, 2, 3)]
+        [0.0, 0.0, 5.0]
+    """
+    agents = jnp.arange(delays.shape[0])
+    return _read(queue, (time - delays) % queue.shape[0], agents[:, None], agents[None, :])
+
+
+def pop_senders(
+    queue: Float[Array, "D N *item"], time: Int[Array, ""], delays: Int[Array, "N N"]
+) -> Float[Array, "N N *item"]:
+    """What arrives of items kept per sender m: entry [n, m] is item m of step ``time - delays[n, m]``.
+
+    Example:
+        >>> queue = push(init(3, (2,), jnp.float32), jnp.array(1), jnp.array([5.0, 6.0]))
+        >>> pop_senders(queue, jnp.array(1), jnp.array([[0, 0], [2, 0]])).tolist()
+        [[5.0, 6.0], [0.0, 6.0]]
+    """
+    return _read(queue, (time - delays) % queue.shape[0], jnp.arange(delays.shape[1])[None, :])
+
+
+def pop_receivers(
+    queue: Float[Array, "D N *item"], time: Int[Array, ""], delays: Int[Array, "N N"]
+) -> Float[Array, "N N *item"]:
+    """What was kept by receiver n when it asked: entry [n, m] is item n of step ``time - delays[n, m]``.
+
+    Example:
+        >>> queue = push(init(3, (2,), jnp.float32), jnp.array(1), jnp.array([5.0, 6.0]))
+        >>> pop_receivers(queue, jnp.array(1), jnp.array([[0, 0], [2, 0]])).tolist()
+        [[5.0, 5.0], [0.0, 6.0]]
+    """
+    return _read(queue, (time - delays) % queue.shape[0], jnp.arange(delays.shape[0])[:, None])
+
+
+def _read(queue: Array, *index: Array) -> Array:
+    # Every index is in bounds by construction; saying so spares XLA a select over the whole result.
+    return queue.at[index].get(mode="promise_in_bounds")

@@ -1,0 +1,114 @@
+"""Feasible sets of a memory: closed convex sets with a projection and a diameter."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from damjax._checks import check_positive
+from damjax._types import ArrayLike, concrete
+
+
+class FrobeniusBall(NamedTuple):
+    """{X : ||X||_F <= radius}."""
+
+    radius: float | ArrayLike
+
+
+class Box(NamedTuple):
+    """{X : lower <= X <= upper}, entry by entry."""
+
+    lower: float | ArrayLike
+    upper: float | ArrayLike
+
+
+class Unconstrained(NamedTuple):
+    """Every memory."""
+
+
+class Domain(NamedTuple):
+    """A feasible set.
+
+    Laws: ``project`` is idempotent, never moves two points apart, and returns a point of the set unchanged.
+
+    Attributes:
+        project: the nearest point of the set to one agent's memory, an array or a pytree of arrays.
+        diameter: B, the largest distance between two points; infinite where the set is unbounded.
+        shape: the set as data, for closed-form comparators.
+    """
+
+    project: Callable[[Any], Any]
+    diameter: float | ArrayLike
+    shape: FrobeniusBall | Box | Unconstrained
+
+
+def frobenius_ball(radius: float | ArrayLike) -> Domain:
+    """The ball ||X||_F <= R around the zero memory, diameter B = 2R.
+
+    Args:
+        radius: R > 0.
+
+    Raises:
+        ValueError: the radius is not positive.
+
+    Example:
+        >>> ball = frobenius_ball(1.0)
+        >>> ball.project(jnp.array([[0.0, 4.0]])).tolist(), ball.diameter
+        ([[0.0, 1.0]], 2.0)
+    """
+    if (value := concrete(radius)) is not None:
+        check_positive("radius", value)
+
+    def project(tree: Any) -> Any:
+        inside = optax.tree.norm(tree, squared=True) <= radius**2
+        shrunk = optax.projections.projection_l2_ball(tree, radius)
+        # The scaling alone would move points of the ball by a rounding error.
+        return jax.tree.map(lambda old, new: jnp.where(inside, old, new.astype(old.dtype)), tree, shrunk)
+
+    return Domain(project, 2 * radius, FrobeniusBall(radius))
+
+
+def box(lower: float | ArrayLike, upper: float | ArrayLike, *, shape: tuple[int, ...] | None = None) -> Domain:
+    """The box lower <= X <= upper.
+
+    Args:
+        lower: a number or an array that broadcasts against one memory.
+        upper: likewise; lower <= upper everywhere.
+        shape: of one memory, (dv, df); the diameter is ||upper - lower||_F over it. When it is left out, bounds that
+            are arrays must have the full shape, and numbers give an infinite diameter, since the size is unknown.
+
+    Raises:
+        ValueError: a lower bound above its upper bound.
+
+    Example:
+        >>> unit = box(-1.0, 1.0, shape=(2, 2))
+        >>> unit.project(jnp.array([[3.0, -4.0], [0.5, 0.0]])).tolist(), float(unit.diameter)
+        ([[1.0, -1.0], [0.5, 0.0]], 4.0)
+    """
+    low, high = concrete(lower), concrete(upper)
+    if low is not None and high is not None and not np.all(low <= high):
+        raise ValueError(f"lower must be at most upper in every entry, but lower is {low} and upper {high}; swap them")
+    width = jnp.asarray(upper) - jnp.asarray(lower)
+    if shape is None and width.ndim == 0:
+        diameter = np.inf
+    else:
+        diameter = jnp.linalg.norm(jnp.broadcast_to(width, width.shape if shape is None else shape))
+
+    def project(tree: Any) -> Any:
+        clip = optax.projections.projection_box
+        return jax.tree.map(lambda leaf: clip(leaf, lower, upper).astype(leaf.dtype), tree)
+
+    return Domain(project, diameter, Box(lower, upper))
+
+
+def unconstrained() -> Domain:
+    """No constraint: the projection is the identity and the diameter infinite.
+
+    Example:
+        >>> unconstrained().diameter
+        inf
+    """
+    return Domain(lambda tree: tree, np.inf, Unconstrained())

@@ -1,0 +1,47 @@
+"""Learning rates as functions of the 1-based count of steps since an agent's first gradient arrived.
+
+Any function of the count will do, optax schedules included; these are the two that the theory is written for.
+"""
+
+from damjax._checks import check_positive
+from damjax._types import ArrayLike, Schedule, concrete
+
+
+def inverse_sqrt(scale: float | ArrayLike) -> Schedule:
+    """eta = c / sqrt(count), the rate of [DAM] Cor. 1.
+
+    Args:
+        scale: c > 0, a number or one per agent (N,).
+
+    Returns:
+        A schedule: count (N,) -> rates (N,).
+
+    Example:
+        >>> inverse_sqrt(0.5)(4)
+        0.25
+    """
+    return power(scale, 0.5)
+
+
+def power(scale: float | ArrayLike, exponent: float | ArrayLike) -> Schedule:
+    """eta = c * count^(-beta).
+
+    Args:
+        scale: c > 0, a number or one per agent (N,).
+        exponent: beta >= 0; the bounds want it in [0, 1).
+
+    Returns:
+        A schedule: count (N,) -> rates (N,).
+
+    Raises:
+        ValueError: c is not positive or beta is negative.
+
+    Example:
+        >>> power(2.0, 1.0)(8.0)
+        0.25
+    """
+    if (value := concrete(scale)) is not None:
+        check_positive("scale", value)
+    if (value := concrete(exponent)) is not None:
+        check_positive("exponent", value, allow_zero=True)
+    return lambda count: scale * (1.0 * count) ** -exponent

@@ -1,0 +1,146 @@
+"""The scan driver: an algorithm over a stream of associations."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from damjax._types import Algorithm, ArrayLike, Associations, Info, concrete
+
+Stream = Associations | Callable[[Int[Array, ""]], Associations]
+Observer = Callable[[Array, Associations, Info], Any]
+
+
+class Trace(NamedTuple):
+    """What ``simulate`` records by default.
+
+    Attributes:
+        params: X_1..X_T, the memories before each step, (T, N, dv, df).
+        info: diagnostics of each step, every field with a leading T.
+    """
+
+    params: Float[Array, "T N dv df"]
+    info: Info
+
+
+def record(params: Float[Array, "N dv df"], associations: Associations, info: Info) -> Trace:
+    """The default observer: keep the memories and the diagnostics."""
+    return Trace(params, info)
+
+
+def simulate(
+    algorithm: Algorithm,
+    params: Float[ArrayLike, "N dv df"],
+    associations: Stream,
+    *,
+    observe: Observer = record,
+    num_steps: int | None = None,
+) -> tuple[Any, Any]:
+    """Run an algorithm from the memories ``params`` over a stream.
+
+    Args:
+        algorithm: from ``damjax.ogd``, ``c_dogd`` or ``dam_togd``.
+        params: X_1, (N, dv, df); its dtype is the dtype of the run.
+        associations: the stream, every field with a leading T; or a function from the 1-based time t, a traced integer,
+            to the associations of that step, which is called inside the scan so that no stream is ever stored.
+        observe: ``observe(params before the step, associations of the step, info) -> pytree``, computed inside the scan
+            and stacked over time. Long runs and sweeps observe numbers, not memories.
+        num_steps: T; needed when ``associations`` is a function.
+
+    Returns:
+        The final state, and what was observed, every leaf with a leading T (by default a Trace).
+
+    Raises:
+        ValueError: fields of unequal length, no num_steps for a function, shapes or dtypes that do not meet.
+
+    Warns:
+        RuntimeWarning: a memory became NaN or infinite. Under jit and vmap nothing can be said at run time; look at
+            ``info.finite`` there.
+
+    Example:
+        >>> import jax, damjax
+        >>> stream, targets = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=30)
+        >>> algorithm = damjax.ogd(damjax.objectives.delta_net(), jnp.eye(2), learning_rate=0.2,
+        ...     domain=damjax.domains.unconstrained())
+        >>> state, norms = simulate(algorithm, jnp.zeros((2, 5, 5)), stream,
+        ...     observe=lambda params, associations, info: info.grad_norm)
+        >>> norms.shape, int(state.step)
+        ((30, 2), 30)
+    """
+    return resume(algorithm, algorithm.init(params), associations, observe=observe, num_steps=num_steps)
+
+
+def resume(
+    algorithm: Algorithm,
+    state: Any,
+    associations: Stream,
+    *,
+    observe: Observer = record,
+    num_steps: int | None = None,
+) -> tuple[Any, Any]:
+    """Go on from a state: two halves, the second resumed from the first, equal the whole run.
+
+    Args:
+        algorithm: the one that made the state.
+        state: what ``simulate`` or ``resume`` returned; it holds the messages under way.
+        associations: the rest of the stream, or a function of the time, which goes on from ``state.step + 1``.
+        observe: as for ``simulate``.
+        num_steps: how many steps to make; needed when ``associations`` is a function.
+
+    Returns:
+        As ``simulate``.
+
+    Example:
+        >>> import jax, damjax
+        >>> stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=30)
+        >>> algorithm = damjax.ogd(damjax.objectives.delta_net(), jnp.eye(2), learning_rate=0.2,
+        ...     domain=damjax.domains.unconstrained())
+        >>> half, _ = simulate(algorithm, jnp.zeros((2, 5, 5)), jax.tree.map(lambda x: x[:15], stream))
+        >>> state, _ = resume(algorithm, half, jax.tree.map(lambda x: x[15:], stream))
+        >>> int(state.step)
+        30
+    """
+    if callable(associations):
+        if num_steps is None:
+            raise ValueError("num_steps must be given when associations is a function of the time")
+        read, slices = associations, None
+    else:
+        num_steps = _length(associations, num_steps)
+        read, slices = None, associations
+
+    def body(state: Any, current: Associations | None) -> tuple[Any, Any]:
+        seen = read(state.step + 1) if current is None else current
+        after, info = algorithm.step(state, seen)
+        return after, observe(state.params, seen, info)
+
+    final, trace = jax.lax.scan(body, state, slices, length=num_steps)
+    _warn_if_not_finite(final.params)
+    return final, trace
+
+
+def _length(associations: Associations, num_steps: int | None) -> int:
+    lengths = {name: jnp.shape(field)[0] for name, field in associations._asdict().items() if field is not None}
+    if len(set(lengths.values())) > 1 or num_steps not in (None, lengths["keys"]):
+        raise ValueError(
+            f"every field of associations must have the same leading T, but they have {lengths}"
+            + ("" if num_steps is None else f" and num_steps is {num_steps}")
+        )
+    return lengths["keys"]
+
+
+def _warn_if_not_finite(params: Array) -> None:
+    values = concrete(params)
+    if values is None:
+        return
+    lost = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+    if lost.size:
+        warnings.warn(
+            f"the memories of agents {lost.tolist()} ended as NaN or infinity; likely a learning rate too large for an"
+            f" unbounded domain, or a delay beyond max_delay. trace.info.finite tells since when",
+            RuntimeWarning,
+            stacklevel=3,
+        )

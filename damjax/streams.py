@@ -1,0 +1,184 @@
+"""Streams of associations: the synthetic linear model of the experiments, and a user's own arrays."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from damjax._checks import check_positive
+from damjax._contractions import sum_last
+from damjax._types import ArrayLike, Associations, concrete
+
+
+class LinearModel(NamedTuple):
+    """The random draws behind ``linear_model``, before the correlation mixes them.
+
+    One draw serves every correlation, and a long stream need never be stored: ``respond`` makes any step of it.
+
+    Attributes:
+        common: C, (dv, dk).
+        personal: P_n, (N, dv, dk).
+        keys: k_nt, (T, N, dk).
+        noise: z_nt, (T, N, dv).
+    """
+
+    common: Float[Array, "dv dk"]
+    personal: Float[Array, "N dv dk"]
+    keys: Float[Array, "T N dk"]
+    noise: Float[Array, "T N dv"]
+
+    def targets(self, correlation: float | ArrayLike) -> Float[Array, "N dv dk"]:
+        """M_n = rho C + (1 - rho) P_n, (N, dv, dk)."""
+        return correlation * self.common + (1 - correlation) * self.personal
+
+    def associations(self, targets: Float[Array, "N dv dk"], time: Int[Array, ""] | int) -> Associations:
+        """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt."""
+        keys, noise = self.keys[time - 1], self.noise[time - 1]
+        return Associations(keys, respond(targets, keys) + noise)
+
+
+def respond(targets: Float[Array, "N dv dk"], keys: Float[Array, "*T N dk"]) -> Float[Array, "*T N dv"]:
+    """M_n k_n for every agent, without the noise."""
+    return sum_last(targets * keys[..., None, :])
+
+
+def draw_linear_model(
+    key: Key[Array, ""],
+    *,
+    num_agents: int = 10,
+    num_steps: int = 2000,
+    key_dim: int = 5,
+    value_dim: int = 5,
+    noise_std: float | ArrayLike = 0.1,
+    dtype: jnp.dtype | None = None,
+) -> LinearModel:
+    """Draw everything random of the linear model; arguments as for ``linear_model``.
+
+    Example:
+        >>> import jax
+        >>> model = draw_linear_model(jax.random.key(0), num_steps=7)
+        >>> model.keys.shape, model.associations(model.targets(0.5), time=3).values.shape
+        ((7, 10, 5), (10, 5))
+    """
+    for name, number in (
+        ("num_agents", num_agents),
+        ("num_steps", num_steps),
+        ("key_dim", key_dim),
+        ("value_dim", value_dim),
+    ):
+        check_positive(name, np.asarray(number))
+    if (value := concrete(noise_std)) is not None:
+        check_positive("noise_std", value, allow_zero=True)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    common_key, mean_key, variance_key, personal_key, cue_key, noise_key = jax.random.split(key, 6)
+    per_agent = (num_agents, 1, 1)
+    mean = jax.random.uniform(mean_key, per_agent, dtype, minval=-1.0)
+    variance = jax.random.uniform(variance_key, per_agent, dtype)
+    normal = jax.random.normal(personal_key, (num_agents, value_dim, key_dim), dtype)
+    return LinearModel(
+        common=jax.random.chisquare(common_key, 2.0, (value_dim, key_dim), dtype),
+        personal=mean + jnp.sqrt(variance) * normal,
+        keys=jax.random.uniform(cue_key, (num_steps, num_agents, key_dim), dtype, minval=-1.0),
+        noise=noise_std * jax.random.normal(noise_key, (num_steps, num_agents, value_dim), dtype),
+    )
+
+
+def linear_model(
+    key: Key[Array, ""],
+    *,
+    num_agents: int = 10,
+    num_steps: int = 2000,
+    key_dim: int = 5,
+    value_dim: int = 5,
+    correlation: float | ArrayLike = 0.5,
+    noise_std: float | ArrayLike = 0.1,
+    dtype: jnp.dtype | None = None,
+) -> tuple[Associations, Float[Array, "N dv dk"]]:
+    """The data of the experiments: v_nt = M_n k_nt + z_nt with M_n = rho C + (1 - rho) P_n.
+
+    k_nt has i.i.d. uniform entries on [-1, 1]; z_nt ~ N(0, sigma^2 I); the common C has i.i.d. chi-squared(2) entries;
+    the personal P_n Gaussian ones, whose mean on [-1, 1] and variance on [0, 1] are drawn uniformly, one pair per agent.
+    The same key gives the same draws at every correlation and noise level.
+
+    Args:
+        key: typed PRNG key.
+        num_agents: N.
+        num_steps: T.
+        key_dim: dk.
+        value_dim: dv.
+        correlation: rho in [0, 1]: 0, every agent its own target; 1, one target for all.
+        noise_std: sigma >= 0.
+        dtype: of the stream; jax's default float otherwise.
+
+    Returns:
+        Associations with keys (T, N, dk) and values (T, N, dv), and the targets M (N, dv, dk).
+
+    Raises:
+        ValueError: a dimension that is not positive, a correlation outside [0, 1], a negative noise level.
+
+    Example:
+        >>> import jax
+        >>> stream, targets = linear_model(jax.random.key(0), num_agents=3, num_steps=8, value_dim=4)
+        >>> stream.keys.shape, stream.values.shape, targets.shape
+        ((8, 3, 5), (8, 3, 4), (3, 4, 5))
+
+    Source: [DAM] sec. 5. The published text leaves the intervals, N, dk, dv, sigma and T open; the defaults are ours.
+    """
+    if (rho := concrete(correlation)) is not None and not np.all((rho >= 0) & (rho <= 1)):
+        raise ValueError(f"correlation must lie in [0, 1], but it is {rho}")
+    model = draw_linear_model(
+        key,
+        num_agents=num_agents,
+        num_steps=num_steps,
+        key_dim=key_dim,
+        value_dim=value_dim,
+        noise_std=noise_std,
+        dtype=dtype,
+    )
+    targets = model.targets(correlation)
+    return Associations(model.keys, respond(targets, model.keys) + model.noise), targets
+
+
+def from_arrays(
+    keys: Float[ArrayLike, "T N dk"],
+    values: Float[ArrayLike, "T N dv"],
+    gates: Float[ArrayLike, "..."] | None = None,
+) -> Associations:
+    """A stream from the user's own data, checked.
+
+    Args:
+        keys: (T, N, dk), finite.
+        values: (T, N, dv), finite.
+        gates: in (0, 1], shape (T, N), (T, N, dv, 1) or (T, N, 1, df); None without gates.
+
+    Returns:
+        Associations with a leading T on every field.
+
+    Raises:
+        ValueError: shapes that do not meet, entries that are not finite, gates out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from_arrays(np.ones((5, 2, 3), np.float32), np.zeros((5, 2, 4), np.float32)).values.shape
+        (5, 2, 4)
+    """
+    for name, array in (("keys", keys), ("values", values)):
+        if array.ndim != 3:
+            raise ValueError(f"{name} must have shape (steps, agents, entries), but its shape is {array.shape}")
+    for name, array in (("keys", keys), ("values", values), ("gates", gates)):
+        if array is None:
+            continue
+        if array.shape[:2] != keys.shape[:2]:
+            raise ValueError(
+                f"{name} must start with the steps and agents of keys, {keys.shape[:2]}, but its shape is {array.shape}"
+            )
+        if (given := concrete(array)) is not None and not np.all(np.isfinite(given)):
+            step, agent = np.argwhere(~np.isfinite(given))[0][:2]
+            raise ValueError(f"{name} must be finite, but agent {agent} has {name} that are not at index {step}")
+    if gates is not None:
+        given = concrete(gates)
+        if given is not None and not np.all((given > 0) & (given <= 1)):
+            raise ValueError(f"gates must lie in (0, 1], but they range from {given.min():.6g} to {given.max():.6g}")
+    return Associations(jnp.asarray(keys), jnp.asarray(values), None if gates is None else jnp.asarray(gates))

@@ -1,0 +1,39 @@
+"""DAM-TOGD in batched NumPy, as one would write it for speed: the baseline of the benchmark.
+
+Runs come first, every contraction is a batched ``np.matmul``, the messages under way are residuals and features in ring
+buffers, and no Python loop runs over anything but time.
+"""
+
+import numpy as np
+
+
+def dam_togd(keys, values, weights, delays, *, scale, radius):
+    """All runs at once: keys (T, R, N, dk), values (T, R, N, dv), weights (R, N, N), delays (N, N), scale (R,).
+
+    Returns the final memories (R, N, dv, dk) and the cumulative personalised losses (R, N).
+    """
+    num_steps, num_runs, num_agents, key_dim = keys.shape
+    value_dim, dtype = values.shape[-1], keys.dtype
+    length = int(delays.max()) + 1
+    params = np.zeros((num_runs, num_agents, value_dim, key_dim), dtype)
+    residuals = np.zeros((length, num_agents, num_agents, num_runs, value_dim), dtype)
+    features = np.zeros((length, num_agents, num_runs, key_dim), dtype)
+    losses = np.zeros((num_runs, num_agents), dtype)
+    receiver, sender = np.arange(num_agents)[:, None], np.arange(num_agents)[None, :]
+    by_pair = weights.transpose(1, 2, 0)[..., None]
+    for time in range(1, num_steps + 1):
+        key, value = keys[time - 1], values[time - 1]
+        recalled = params.reshape(num_runs, -1, key_dim) @ key.swapaxes(1, 2)
+        recalled = recalled.reshape(num_runs, num_agents, value_dim, num_agents)
+        residual = recalled.transpose(1, 3, 0, 2) - value.transpose(1, 0, 2)
+        losses += 0.5 * np.matmul(weights[:, :, None, :], (residual**2).sum(-1).transpose(2, 0, 1)[..., None])[..., 0, 0]
+        residuals[time % length] = residual
+        features[time % length] = key.transpose(1, 0, 2)
+        slots = (time - delays) % length
+        weighted = by_pair * residuals[slots, receiver, sender]
+        arrived = features[slots, sender]
+        gradient = np.matmul(weighted.transpose(2, 0, 3, 1), arrived.transpose(2, 0, 1, 3))
+        params -= (scale / np.sqrt(time)).astype(dtype)[:, None, None, None] * gradient
+        norm = np.sqrt((params**2).sum((-2, -1), keepdims=True))
+        params *= radius / np.maximum(norm, radius)
+    return params, losses
