@@ -103,7 +103,7 @@ def transformed(
     return jax.vmap(transform.update)(gradient, state, params)
 
 
-def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jnp.dtype) -> Float[Array, "N 1 1"]:
+def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DTypeLike) -> Float[Array, "N 1 1"]:
     """Rates ready to multiply memories; 0 while nothing has arrived."""
     rates = jnp.broadcast_to(jnp.asarray(schedule(jnp.maximum(count, 1).astype(dtype)), dtype), count.shape)
     return jnp.where(count > 0, rates, 0)[:, None, None]

@@ -78,10 +78,8 @@ def minimizer(moments: Moments, domain: Domain) -> Float[Array, "*batch dv df"]:
     if moments.hessian is not None and moments.ridge is not None:
         raise ValueError("moments with both a hessian and a ridge have no closed-form minimiser; give one of them")
     batch = moments.linear.ndim - 2
-    if moments.hessian is not None and isinstance(domain.shape, Box):
-        solve = _accelerated(domain)
-    else:
-        solve = _diagonal(domain)
+    coupled = moments.hessian is not None and isinstance(domain.shape, Box)
+    solve = _accelerated(domain) if coupled else _diagonal(domain)
     for _ in range(batch):
         solve = jax.vmap(solve)
     return jax.lax.stop_gradient(solve(moments))
@@ -157,7 +155,7 @@ def _multiplier(
 ) -> Float[Array, ""]:
     """lam >= 0 with ||B / (D + lam)|| = R, by bisection: the left side falls with lam, to below R at ||B|| / R."""
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = (low + high) / 2
         outside = jnp.linalg.norm(linear / jnp.maximum(middle + curvature, jnp.finfo(linear.dtype).tiny)) > radius
@@ -173,7 +171,7 @@ def _accelerated(domain: Domain):
     def solve(moments: Moments) -> Float[Array, "dv df"]:
         smoothness = jnp.maximum(jnp.linalg.eigvalsh(moments.hessian)[-1], jnp.finfo(moments.linear.dtype).tiny)
 
-        def advance(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        def advance(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             current, ahead, momentum = carry
             after = domain.project(ahead - moments.gradient(ahead) / smoothness)
             # Momentum that points uphill has outlived its use.

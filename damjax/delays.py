@@ -1,8 +1,8 @@
 """The delay queues: ring buffers that hold what travels the network, as pure functions on an array.
 
-A queue of length D = max_delay + 1 keeps the last D items, item t at slot t mod D. It starts filled with zeros, and that
-is all the bookkeeping there is: a delay tau at a step t <= tau reads a slot not yet written, so the zero it finds there
-plays the part of the indicator 1{t > tau} in the update of DAM-TOGD.
+A queue of length D = max_delay + 1 keeps the last D items, item t at slot t mod D. It starts filled with zeros, and
+that is all the bookkeeping there is: a delay tau at a step t <= tau reads a slot not yet written, so the zero found
+there plays the part of the indicator 1{t > tau} in the update of DAM-TOGD.
 """
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def init(length: int, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "D *item"]:
+def init(length: int, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Float[Array, "D *item"]:
     """An empty queue for items of this shape.
 
     Args:

@@ -17,17 +17,19 @@ printed beside it; the row above is the one that gives it.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from damjax._contractions import sum_last
+from damjax._types import ArrayLike
 from damjax.features import FeatureMap, identity
 
-# A count of steps, carried as a float so that 1/t keeps the memory's precision.
-Time = Array | float
-Gate = Float[Array, "..."] | None
+# A scalar count of steps; inside an objective it is a float, so that 1/t keeps the memory's precision.
+Time = Any
+# In (0, 1] and broadcastable against one memory, or None.
+Gate = Any
 
 
 class Objective(NamedTuple):
@@ -53,9 +55,9 @@ class Objective(NamedTuple):
 
     def value(
         self,
-        params: Float[Array, "dv df"],
-        key: Float[Array, "dk"],
-        value: Float[Array, "dv"],
+        params: Float[ArrayLike, "dv df"],
+        key: Float[ArrayLike, "dk"],
+        value: Float[ArrayLike, "dv"],
         gate: Gate = None,
         time: Time = 1,
     ) -> Float[Array, ""]:
@@ -73,6 +75,7 @@ class Objective(NamedTuple):
             >>> float(delta_net().value(jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
             2.0
         """
+        params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         time = jnp.asarray(time, params.dtype)
         loss = self.loss(params @ self.features(key), value, time)
         if self.ridge is not None:
@@ -81,9 +84,9 @@ class Objective(NamedTuple):
 
     def gradient(
         self,
-        params: Float[Array, "dv df"],
-        key: Float[Array, "dk"],
-        value: Float[Array, "dv"],
+        params: Float[ArrayLike, "dv df"],
+        key: Float[ArrayLike, "dk"],
+        value: Float[ArrayLike, "dv"],
         gate: Gate = None,
         time: Time = 1,
     ) -> Float[Array, "dv df"]:
@@ -95,6 +98,7 @@ class Objective(NamedTuple):
             >>> (zeros - delta_net().gradient(zeros, key, value)).tolist()  # one step with rate 1 stores v k'
             [[3.0, 6.0]]
         """
+        params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, params.dtype)
         gradient = jnp.outer(self.residual(params @ features, value, time), features)
         if self.ridge is not None:
@@ -103,9 +107,9 @@ class Objective(NamedTuple):
 
     def lipschitz(
         self,
-        radius: Float[Array, ""] | float,
-        key: Float[Array, "dk"],
-        value: Float[Array, "dv"],
+        radius: float | ArrayLike,
+        key: Float[ArrayLike, "dk"],
+        value: Float[ArrayLike, "dv"],
         gate: Gate = None,
         time: Time = 1,
     ) -> Float[Array, ""]:
@@ -122,6 +126,7 @@ class Objective(NamedTuple):
             raise ValueError(
                 "lipschitz has a closed form for quadratic losses only, but this objective has no curvature"
             )
+        key, value = jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, key.dtype)
         norm = jnp.linalg.norm(features)
         bound = (radius * self.curvature * norm + jnp.linalg.norm(self.residual(0 * value, value, time))) * norm
@@ -192,8 +197,7 @@ def normalized_softmax_attention(feature_map: FeatureMap) -> Objective:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from damjax._contractions import sum_last
-from damjax.features import identity
+        >>> from damjax.features import identity
         >>> objective = normalized_softmax_attention(identity)
         >>> float(objective.value(jnp.eye(2), jnp.zeros(2), jnp.zeros(2), time=2))
         0.5
@@ -212,8 +216,7 @@ def gated_softmax_attention(feature_map: FeatureMap) -> Objective:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from damjax._contractions import sum_last
-from damjax.features import identity
+        >>> from damjax.features import identity
         >>> objective = gated_softmax_attention(identity)
         >>> float(objective.value(jnp.eye(2), jnp.zeros(2), jnp.zeros(2), gate=jnp.array(0.5), time=2))
         0.75

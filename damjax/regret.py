@@ -27,19 +27,20 @@ Horizons = Int[ArrayLike, "H"] | Sequence[int]
 def step_losses(
     objective: Objective,
     weights: Float[ArrayLike, "N N"],
-    params: Float[Array, "N dv df"],
+    params: Float[ArrayLike, "N dv df"],
     associations: Associations,
-    time: Int[Array, ""] | int,
+    time: Int[ArrayLike, ""] | int,
 ) -> Float[Array, "N"]:
     """The personalised losses of one step: sum_m w_nm f_mt(X_n), (N,).
 
     Example:
         >>> import jax.numpy as jnp, damjax
         >>> now = damjax.Associations(jnp.ones((2, 1)), jnp.array([[1.0], [3.0]]))
-        >>> step_losses(damjax.objectives.delta_net(), jnp.array([[1, 0], [0.5, 0.5]]), jnp.zeros((2, 1, 1)), now, 1)
-        Array([0.5, 2.5], dtype=float32)
+        >>> weights = jnp.array([[1.0, 0.0], [0.5, 0.5]])
+        >>> step_losses(damjax.objectives.delta_net(), weights, jnp.zeros((2, 1, 1)), now, time=1).tolist()
+        [0.5, 2.5]
     """
-    time = jnp.asarray(time)
+    params, time = jnp.asarray(params), jnp.asarray(time)
     clock = time.astype(params.dtype)
     features = jax.vmap(objective.features)(associations.keys)
     over_senders = jax.vmap(objective.loss, in_axes=(0, 0, None))
@@ -75,7 +76,7 @@ def observe_losses(objective: Objective, weights: Float[ArrayLike, "N N"]) -> Ob
 def personalized_losses(
     objective: Objective,
     weights: Float[ArrayLike, "N N"],
-    trace_params: Float[Array, "T N dv df"],
+    trace_params: Float[ArrayLike, "T N dv df"],
     associations: Associations,
 ) -> Float[Array, "T N"]:
     """The personalised losses of a recorded run, sum_m w_nm f_mt(X_nt).
@@ -128,20 +129,25 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
         def read(time: Int[Array, ""]) -> Associations:
             return jax.tree.map(lambda field: field[time - 1], associations)
 
-    def add(total: Moments, time: Int[Array, ""]) -> tuple[Moments, None]:
-        return jax.tree.map(jnp.add, total, _step_moments(objective, read(time), time)), None
+    def add(carry: tuple[Moments, Moments], at: tuple[Array, Array]) -> tuple[tuple[Moments, Moments], None]:
+        total, snapshots = carry
+        time, row = at
+        total = jax.tree.map(jnp.add, total, _step_moments(objective, read(time), time))
+        # The last total written to a row is the one at its horizon.
+        snapshots = jax.tree.map(lambda rows, leaf: rows.at[row].set(leaf), snapshots, total)
+        return (total, snapshots), None
 
+    times = np.arange(1, steps[-1] + 1, dtype=np.int32)
+    rows = np.searchsorted(steps, times).astype(np.int32)
     shapes = jax.eval_shape(lambda: _step_moments(objective, read(jnp.asarray(1)), jnp.asarray(1)))
-    total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    snapshots = []
-    for start, stop in zip([0, *steps[:-1]], steps, strict=True):
-        total, _ = jax.lax.scan(add, total, jnp.arange(start + 1, stop + 1))
-        snapshots.append(total)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *snapshots)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), shapes)
+    (_, snapshots), _ = jax.lax.scan(add, (zeros, empty), (times, rows))
+    return snapshots
 
 
 def static_regret(
-    losses: Float[Array, "T N"],
+    losses: Float[ArrayLike, "T N"],
     objective: Objective,
     weights: Float[ArrayLike, "N N"],
     domain: Domain,
@@ -181,8 +187,8 @@ def static_regret(
     steps = _checked_horizons(horizons)
     if steps[-1] > losses.shape[0]:
         raise ValueError(f"horizons must be at most the {losses.shape[0]} steps of losses, but one is {steps[-1]}")
-    cumulative = jnp.cumsum(losses, axis=0)[np.array(steps) - 1]
-    return cumulative - best_losses(moments(objective, associations, horizons), weights, domain)
+    cumulative = jnp.cumsum(jnp.asarray(losses), axis=0)[np.array(steps) - 1]
+    return cumulative - best_losses(moments(objective, associations, steps), weights, domain)
 
 
 def best_losses(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N"]:

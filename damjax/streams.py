@@ -52,7 +52,7 @@ def draw_linear_model(
     key_dim: int = 5,
     value_dim: int = 5,
     noise_std: float | ArrayLike = 0.1,
-    dtype: jnp.dtype | None = None,
+    dtype: jax.typing.DTypeLike | None = None,
 ) -> LinearModel:
     """Draw everything random of the linear model; arguments as for ``linear_model``.
 
@@ -94,12 +94,12 @@ def linear_model(
     value_dim: int = 5,
     correlation: float | ArrayLike = 0.5,
     noise_std: float | ArrayLike = 0.1,
-    dtype: jnp.dtype | None = None,
+    dtype: jax.typing.DTypeLike | None = None,
 ) -> tuple[Associations, Float[Array, "N dv dk"]]:
     """The data of the experiments: v_nt = M_n k_nt + z_nt with M_n = rho C + (1 - rho) P_n.
 
     k_nt has i.i.d. uniform entries on [-1, 1]; z_nt ~ N(0, sigma^2 I); the common C has i.i.d. chi-squared(2) entries;
-    the personal P_n Gaussian ones, whose mean on [-1, 1] and variance on [0, 1] are drawn uniformly, one pair per agent.
+    the personal P_n Gaussian ones, whose mean on [-1, 1] and variance on [0, 1] are drawn uniformly, one pair an agent.
     The same key gives the same draws at every correlation and noise level.
 
     Args:

@@ -14,7 +14,7 @@ def dirichlet(
     *,
     concentration: float | ArrayLike = 1.0,
     self_factor: float | ArrayLike = 5.0,
-    dtype: jnp.dtype | None = None,
+    dtype: jax.typing.DTypeLike | None = None,
 ) -> Float[Array, "N N"]:
     """Draw interest weights: row n ~ Dirichlet(a * (1, .., kappa at n, .., 1)).
 

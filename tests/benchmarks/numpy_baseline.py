@@ -26,7 +26,9 @@ def dam_togd(keys, values, weights, delays, *, scale, radius):
         recalled = params.reshape(num_runs, -1, key_dim) @ key.swapaxes(1, 2)
         recalled = recalled.reshape(num_runs, num_agents, value_dim, num_agents)
         residual = recalled.transpose(1, 3, 0, 2) - value.transpose(1, 0, 2)
-        losses += 0.5 * np.matmul(weights[:, :, None, :], (residual**2).sum(-1).transpose(2, 0, 1)[..., None])[..., 0, 0]
+        losses += (
+            0.5 * np.matmul(weights[:, :, None, :], (residual**2).sum(-1).transpose(2, 0, 1)[..., None])[..., 0, 0]
+        )
         residuals[time % length] = residual
         features[time % length] = key.transpose(1, 0, 2)
         slots = (time - delays) % length

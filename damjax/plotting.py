@@ -1,0 +1,141 @@
+"""Figures that are made to be read, in print and in grey. The only module that imports matplotlib."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Num
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+from damjax.routing import Routes
+
+# Colours of clearly different lightness (Okabe and Ito's, safe for the colour-blind); marker and dash tell them apart
+# where colour is lost.
+STYLES = (
+    {"color": "#000000", "marker": "o", "linestyle": "-"},
+    {"color": "#E69F00", "marker": "s", "linestyle": "--"},
+    {"color": "#0072B2", "marker": "^", "linestyle": "-."},
+    {"color": "#009E73", "marker": "D", "linestyle": ":"},
+)
+RC = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+}
+
+
+def mean_interval(samples: Num[np.ndarray, "seeds points"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over seeds and the ends of its normal 95% interval, each (points,).
+
+    Example:
+        >>> mean, low, high = mean_interval(np.array([[1.0], [3.0]]))
+        >>> mean.tolist(), low.round(2).tolist(), high.round(2).tolist()
+        ([2.0], [0.04], [3.96])
+    """
+    mean = samples.mean(axis=0)
+    half_width = 1.96 * samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    return mean, mean - half_width, mean + half_width
+
+
+def curves(
+    axes: Axes, x: Sequence[float] | np.ndarray, samples: Mapping[str, Float[np.ndarray, "seeds points"]]
+) -> None:
+    """One line per entry of ``samples``: mean over seeds, with its 95% interval as a band.
+
+    Args:
+        axes: to draw on.
+        x: (points,).
+        samples: name -> (seeds, points), at least two seeds.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().subplots()
+        >>> curves(axes, [1, 2], {"OGD": np.array([[1.0, 0.5], [1.2, 0.6]])})
+        >>> axes.get_legend_handles_labels()[1]
+        ['OGD']
+    """
+    for style, (name, values) in zip(STYLES, samples.items(), strict=False):
+        mean, low, high = mean_interval(values)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(x, mean, label=name, markersize=3.5, linewidth=1.3, **style)
+    axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
+
+
+def log_axis(axis: Axis, ticks: Sequence[float]) -> None:
+    """Make an axis logarithmic, with those of ``ticks`` that are in view written as plain numbers.
+
+    Args:
+        axis: ``axes.xaxis`` or ``axes.yaxis``, after the data were drawn.
+        ticks: places, increasing.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().subplots()
+        >>> _ = axes.plot([1, 10], [1, 2])
+        >>> log_axis(axes.xaxis, [0.1, 1, 10, 100])
+        >>> axes.get_xscale(), [float(tick) for tick in axes.get_xticks()]
+        ('log', [1.0, 10.0])
+    """
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
+    """The physical network with one agent's routing tree drawn on it and its delays written at the nodes.
+
+    Args:
+        axes: to draw on.
+        graph: with positions in the node attribute ``pos``, as ``damjax.graphs`` makes them.
+        routes: from ``damjax.routing.compile_routes``.
+        agent: whose tree.
+
+    Example:
+        >>> import damjax
+        >>> from matplotlib.figure import Figure
+        >>> graph = damjax.graphs.path(3)
+        >>> network(Figure().subplots(), graph, damjax.routing.compile_routes(graph, np.full((3, 3), 1 / 3)), agent=0)
+    """
+    positions = nx.get_node_attributes(graph, "pos")
+    wanted = [node for node in graph if routes.hops[agent, node] >= 0 and node != agent]
+    other = [node for node in graph if routes.hops[agent, node] < 0 and node != agent]
+    nx.draw_networkx_edges(graph, positions, ax=axes, edge_color="0.75", width=1.0)
+    nx.draw_networkx_edges(
+        nx.DiGraph(routes.trees[agent]),
+        positions,
+        ax=axes,
+        edge_color="#0072B2",
+        width=2.2,
+        arrowsize=11,
+        node_size=260,
+    )
+    for nodes, face, edge in (([agent], "#E69F00", "black"), (wanted, "white", "black"), (other, "0.9", "0.6")):
+        nx.draw_networkx_nodes(
+            graph, positions, nodelist=nodes, ax=axes, node_color=face, edgecolors=edge, node_size=260
+        )
+    nx.draw_networkx_labels(graph, positions, ax=axes, font_size=8)
+    for node in wanted:
+        axes.annotate(
+            rf"$\tau={routes.delays[agent, node]}$",
+            positions[node],
+            xytext=(0, -15),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
+        )
+    axes.margins(0.12)
+    axes.set_axis_off()
+
+
+def style() -> mpl.RcParams:
+    """Settings for a ``with matplotlib.rc_context(style()):`` around a figure."""
+    return mpl.RcParams(RC)

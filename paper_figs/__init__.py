@@ -1,0 +1,1 @@
+"""The figures, one module each: ``python -m paper_figs --list``."""

@@ -1,0 +1,49 @@
+"""Make the figures of the paper.
+
+Each figure is written as PNG and PDF, with its numbers as CSV and every setting, seed and version as JSON.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from paper_figs import figure_1
+
+FIGURES = {"figure_1": figure_1}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, make the figures, say where they are."""
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_figs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="name", help="figures to make (default: all; see --list)")
+    parser.add_argument("--quick", action="store_true", help="a small version in seconds, to see that all works")
+    parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder (default: figures)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds per point (default: 32, or 4 with --quick)")
+    parser.add_argument("--list", action="store_true", help="list the figures and stop")
+    args = parser.parse_args(argv)
+    if args.list:
+        for name, module in FIGURES.items():
+            print(f"{name:12s} {(module.__doc__ or '').splitlines()[0]}")
+        return 0
+    if unknown := [name for name in args.names if name not in FIGURES]:
+        parser.error(f"no figure is called {', '.join(unknown)}; the figures are: {', '.join(FIGURES)}")
+    if args.seeds is not None and args.seeds < 2:
+        parser.error(f"--seeds must be at least 2, for an interval, but it is {args.seeds}")
+
+    # Regret is a small difference of large sums: the figures are made in float64.
+    jax.config.update("jax_enable_x64", True)
+    for name in args.names or FIGURES:
+        module = FIGURES[name]
+        with tqdm(total=module.num_tasks(args.quick), desc=name, unit="task") as bar:
+            paths = module.make(args.out, quick=args.quick, num_seeds=args.seeds, advance=bar.update)
+        print("\n".join(f"wrote {path}" for path in paths))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""How a figure leaves the program: PNG, PDF, its numbers as CSV, and everything needed to redo it as JSON."""
+
+import csv
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+PACKAGES = ("damjax", "jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")
+
+
+def save(
+    name: str,
+    figure: Figure,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    settings: Mapping[str, Any],
+    out: Path,
+) -> list[Path]:
+    """Write ``name``.png and .pdf, one CSV per table, and ``name``.json; return the paths.
+
+    Args:
+        name: of the figure.
+        figure: drawn.
+        tables: suffix -> rows; the suffix "" names the main table.
+        settings: of every run, seeds included; plain data.
+        out: folder, made when missing.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix in ("png", "pdf"):
+        # Without the date the same numbers give the same file.
+        metadata = {"CreationDate": None} if suffix == "pdf" else None
+        figure.savefig(out / f"{name}.{suffix}", metadata=metadata, bbox_inches="tight", dpi=200)
+        paths.append(out / f"{name}.{suffix}")
+    for suffix, rows in tables.items():
+        path = out / f"{name}{suffix}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        paths.append(path)
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    record = {"figure": name, "settings": settings, "versions": versions | {"python": platform.python_version()}}
+    path = out / f"{name}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    return [*paths, path]

@@ -1,0 +1,171 @@
+"""Figure 1: regret of OGD, C-DOGD and DAM-TOGD against time, target correlation and interest concentration."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import damjax
+from damjax import plotting
+from paper_figs import _output
+from paper_figs._experiment import ALGORITHMS, Protocol, Setting, problems, seeds, tuned_regret
+
+CORRELATIONS = tuple(round(0.1 * i, 1) for i in range(11))
+CONCENTRATIONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+QUICK = {"num_seeds": 4, "num_tuning_seeds": 2, "num_steps": 200, "rate_constants": (0.2, 0.5, 1.2, 3.0)}
+AGENT = 0
+
+
+class Panel(NamedTuple):
+    """The numbers of one panel.
+
+    Attributes:
+        label: of the x axis.
+        x: (points,).
+        regret: algorithm -> average regret, (seeds, points).
+        rates: algorithm -> the tuned rate constant of each point, (points,).
+    """
+
+    label: str
+    x: np.ndarray
+    regret: Mapping[str, np.ndarray]
+    rates: Mapping[str, list[float]]
+
+
+def horizons(num_steps: int) -> np.ndarray:
+    """About four horizons an octave of time, from 10 steps to the end."""
+    return np.unique(np.geomspace(min(10, num_steps), num_steps, 20).round().astype(int))
+
+
+def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+    """All numbers of the figure.
+
+    Args:
+        protocol: sizes, seeds and rate constants.
+        quick: three points instead of all on the axes of panels (c) and (d).
+        advance: called after each of the ``num_tasks(quick)`` tasks, for a progress bar.
+
+    Returns:
+        The panels "time", "correlation" and "concentration".
+    """
+    graph = damjax.graphs.paper_network()
+
+    def measure(setting: Setting, at: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        return tuned_regret(setting, graph=graph, protocol=protocol, horizons=at, advance=advance)
+
+    correlations, concentrations = axes_of(quick)
+    over_time, rates = measure(Setting(), horizons(protocol.num_steps))
+    panels = {
+        "time": Panel("horizon T (steps)", horizons(protocol.num_steps), over_time, {n: [r] for n, r in rates.items()})
+    }
+    last = np.array([protocol.num_steps])
+    for kind, label, values, make in (
+        ("correlation", r"target correlation $\rho$", correlations, lambda v: Setting(correlation=v)),
+        ("concentration", "Dirichlet concentration $a$", concentrations, lambda v: Setting(concentration=v)),
+    ):
+        results = [measure(make(value), last) for value in values]
+        panels[kind] = Panel(
+            label,
+            np.array(values),
+            {name: np.concatenate([regret[name] for regret, _ in results], axis=1) for name in ALGORITHMS},
+            {name: [rates[name] for _, rates in results] for name in ALGORITHMS},
+        )
+    return panels
+
+
+def axes_of(quick: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The points of panels (c) and (d)."""
+    if quick:
+        return CORRELATIONS[::5], CONCENTRATIONS[::4]
+    return CORRELATIONS, CONCENTRATIONS
+
+
+def num_tasks(quick: bool) -> int:
+    """How often ``compute`` calls ``advance``."""
+    num_settings = 1 + sum(len(values) for values in axes_of(quick))
+    return 2 * len(ALGORITHMS) * num_settings  # tuned, then evaluated
+
+
+def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
+    """The figure from its numbers."""
+    with mpl.rc_context(plotting.style()):
+        figure = Figure(figsize=(8.6, 6.6), layout="constrained")
+        (network, time), (correlation, concentration) = figure.subplots(2, 2)
+        draw_network(network, protocol)
+        network.set_title(f"(a) routing tree of agent {AGENT}, with round trips in steps")
+        draw_panel(time, panels["time"], "(b) DAM-TOGD follows OGD, C-DOGD reaches a plateau")
+        draw_panel(correlation, panels["correlation"], "(c) the gap opens as targets differ")
+        draw_panel(concentration, panels["concentration"], "(d) consensus pays for concentrated interests")
+        plotting.log_axis(time.xaxis, (10, 30, 100, 300, 1000, 3000, 10000))
+        plotting.log_axis(concentration.xaxis, CONCENTRATIONS)
+        time.legend()
+        figure.text(0.0, -0.01, _note(panels, protocol), fontsize=7, va="top")
+    return figure
+
+
+def draw_network(axes: Axes, protocol: Protocol) -> None:
+    """Panel (a): the network and one agent's tree, for the first seed of the default setting."""
+    graph = damjax.graphs.paper_network()
+    key = seeds(protocol, tuning=False)[:1]
+    weights = np.asarray(problems(graph, protocol, Setting(), key).weights[0])
+    routes = damjax.routing.compile_routes(graph, weights, method=protocol.routing)
+    plotting.network(axes, graph, routes, AGENT)
+
+
+def draw_panel(axes: Axes, panel: Panel, title: str) -> None:
+    """One panel of regret, on a logarithmic regret axis."""
+    plotting.curves(axes, panel.x, panel.regret)
+    axes.set(xlabel=panel.label, title=title)
+    axes.set_ylabel(r"average regret $\mathrm{Reg}(T)\,/\,NT$ (loss per step)")
+    plotting.log_axis(axes.yaxis, [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)])
+
+
+def _note(panels: Mapping[str, Panel], protocol: Protocol) -> str:
+    lines = [
+        f"Mean and 95% interval over {protocol.num_seeds} seeds, shared by the algorithms; T = {protocol.num_steps}."
+        f" Constants c of the rates c / sqrt(count), tuned on {protocol.num_tuning_seeds} other seeds, point by point:"
+    ]
+    for letter, kind in zip("bcd", panels, strict=True):
+        rates = panels[kind].rates
+        lines.append(f"({letter}) " + ";  ".join(f"{n}: " + " ".join(f"{r:.2g}" for r in rates[n]) for n in rates))
+    return "\n".join(lines)
+
+
+def tables(panels: Mapping[str, Panel]) -> dict[str, list[dict[str, Any]]]:
+    """The numbers behind the figure: a summary, and under "_runs" every run."""
+    summary, runs = [], []
+    for kind, panel in panels.items():
+        for name, regret in panel.regret.items():
+            rates = panel.rates[name] if len(panel.rates[name]) > 1 else panel.rates[name] * len(panel.x)
+            mean, low, high = plotting.mean_interval(regret)
+            for i, x in enumerate(panel.x.tolist()):
+                point = {"panel": kind, "algorithm": name, "x": x, "rate_constant": rates[i]}
+                summary.append(point | {"mean": mean[i], "low_95": low[i], "high_95": high[i], "seeds": len(regret)})
+                runs += [point | {"seed": s, "average_regret": value} for s, value in enumerate(regret[:, i])]
+    return {"": summary, "_runs": runs}
+
+
+def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+    """Compute, draw and save the figure; return the files."""
+    protocol = Protocol(**(QUICK if quick else {}))
+    if num_seeds is not None:
+        protocol = dataclasses.replace(protocol, num_seeds=num_seeds)
+    panels = compute(protocol, quick=quick, advance=advance)
+    settings = dataclasses.asdict(protocol) | {
+        "graph": sorted(damjax.graphs.paper_network().edges),
+        "algorithms": ALGORITHMS,
+        "horizons": horizons(protocol.num_steps).tolist(),
+        "correlations": axes_of(quick)[0],
+        "concentrations": axes_of(quick)[1],
+        "default_setting": dataclasses.asdict(Setting()),
+        "tuned_rate_constants": {kind: panel.rates for kind, panel in panels.items()},
+        "dtype": str(jax.numpy.result_type(float)),
+        "command": f"python -m paper_figs figure_1 --seeds {protocol.num_seeds}" + (" --quick" if quick else ""),
+    }
+    return _output.save("figure_1", draw(panels, protocol), tables(panels), settings, out)

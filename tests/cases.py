@@ -1,0 +1,81 @@
+"""Random problems that the tests share."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+
+import damjax
+from tests import reference
+
+TAYLOR_DEGREE = 2
+OBJECTIVES = (
+    "linear_attention",
+    "gated_linear_attention",
+    "delta_net",
+    "softmax_attention",
+    "normalized_softmax_attention",
+    "gated_softmax_attention",
+)
+
+
+def feature_map(name, key_dim):
+    return (
+        damjax.features.taylor(key_dim=key_dim, degree=TAYLOR_DEGREE) if "softmax" in name else damjax.features.identity
+    )
+
+
+def objective(name, key_dim):
+    factory = getattr(damjax.objectives, name)
+    return factory(feature_map(name, key_dim)) if "softmax" in name else factory()
+
+
+def connected_graph(rng, num_agents, probability=0.3):
+    """A random tree with a few links more."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(num_agents))
+    graph.add_edges_from((node, int(rng.integers(node))) for node in range(1, num_agents))
+    graph.add_edges_from(pair for pair in nx.non_edges(graph.copy()) if rng.random() < probability)
+    return graph
+
+
+def interests(rng, num_agents, density=0.6, keep_self=0.7):
+    """Row-stochastic, sparse; some agents have no interest in themselves."""
+    weights = rng.dirichlet(np.ones(num_agents), size=num_agents)
+    mask = rng.random((num_agents, num_agents)) < density
+    np.fill_diagonal(mask, rng.random(num_agents) < keep_self)
+    for n in np.flatnonzero(~mask.any(axis=1)):
+        mask[n, rng.integers(num_agents)] = True
+    weights = np.where(mask, weights, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+class Case(NamedTuple):
+    name: str
+    objective: damjax.objectives.Objective
+    stream: damjax.Associations
+    params: np.ndarray
+    problem: reference.Problem
+
+
+def case(rng, name, *, num_agents, num_steps, key_dim=3, value_dim=2, dtype=np.float64):
+    """An objective with a random stream and start, for the library and for the reference."""
+    made = objective(name, key_dim)
+    keys = rng.uniform(-1, 1, (num_steps, num_agents, key_dim)).astype(dtype)
+    values = rng.normal(size=(num_steps, num_agents, value_dim)).astype(dtype)
+    features = np.asarray(jax.vmap(jax.vmap(made.features))(jnp.asarray(keys)))
+    gates = None
+    if made.gated:
+        shape = [(), (value_dim, 1), (1, features.shape[-1])][rng.integers(3)]
+        gates = rng.uniform(0.5, 1, (num_steps, num_agents, *shape)).astype(dtype)
+    params = 0.3 * rng.normal(size=(num_agents, value_dim, features.shape[-1])).astype(dtype)
+    stream = damjax.streams.from_arrays(keys, values, gates)
+    return Case(name, made, stream, params, reference.Problem(name, features, values, gates))
+
+
+def trajectory(algorithm, params, stream):
+    """X_1..X_{T+1} and the trace, compiled."""
+    state, trace = jax.jit(lambda p, s: damjax.simulate(algorithm, p, s))(jnp.asarray(params), stream)
+    return np.concatenate([np.asarray(trace.params), np.asarray(state.params)[None]]), trace

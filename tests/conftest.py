@@ -1,0 +1,28 @@
+"""Types are checked at run time, and the tests see both precisions: float64 is on, float32 is asked for by name."""
+
+import jaxtyping
+
+jaxtyping.install_import_hook("damjax", "beartype.beartype")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+hypothesis.settings.register_profile("damjax", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("damjax")
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def untyped():
+    """Leave bad shapes to the library's own checks, as users without the run-time type checker do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

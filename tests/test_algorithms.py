@@ -1,0 +1,413 @@
+"""Every algorithm against the message simulator, and the laws that any implementation must satisfy."""
+
+import functools
+
+import chex
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import optax
+import pytest
+
+import damjax
+from tests import reference
+from tests.cases import OBJECTIVES, case, connected_graph, interests, trajectory
+
+inverse_sqrt = damjax.schedules.inverse_sqrt
+
+
+def numpy_rate(scale):
+    return lambda count: scale / np.sqrt(count)
+
+
+def dense(num_agents):
+    return np.full((num_agents, num_agents), 1 / num_agents)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("num_steps", [3, 40])
+def test_dam_togd_equals_the_message_simulator_for_every_objective(name, num_steps):
+    """40 steps, and a horizon shorter than the longest delay."""
+    rng = np.random.default_rng(7)
+    graph = nx.path_graph(6)
+    weights = interests(rng, 6, density=0.8)
+    routes = damjax.routing.compile_routes(graph, weights)
+    assert routes.max_delay > 3
+    problem = case(rng, name, num_agents=6, num_steps=num_steps)
+    algorithm = damjax.dam_togd(
+        problem.objective,
+        weights,
+        routes.delays,
+        learning_rate=inverse_sqrt(0.4),
+        domain=damjax.domains.frobenius_ball(1.5),
+    )
+    params, trace = trajectory(algorithm, problem.params, problem.stream)
+    expected, applied = reference.dam_togd(
+        problem.problem, weights, routes.trees, problem.params, rate=numpy_rate(0.4), project=reference.ball(1.5)
+    )
+    np.testing.assert_allclose(params, expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(trace.info.num_applied, applied)
+
+
+@hypothesis.given(seed=st.integers(0, 10**6))
+@hypothesis.settings(max_examples=25)
+def test_dam_togd_equals_the_message_simulator_on_random_networks(seed):
+    rng = np.random.default_rng(seed)
+    num_agents = int(rng.integers(1, 9))
+    graph = connected_graph(rng, num_agents, probability=0.15)
+    weights = interests(rng, num_agents, density=rng.uniform(0.1, 1), keep_self=rng.choice([0.0, 0.5, 1.0]))
+    routes = damjax.routing.compile_routes(
+        graph, weights, method=str(rng.choice(["steiner", "exact", "shortest_path"]))
+    )
+    problem = case(
+        rng,
+        str(rng.choice(OBJECTIVES)),
+        num_agents=num_agents,
+        num_steps=int(rng.integers(1, 30)),
+        key_dim=int(rng.integers(1, 4)),
+        value_dim=int(rng.integers(1, 5)),
+    )
+    radius = rng.uniform(0.3, 3)
+    algorithm = damjax.dam_togd(
+        problem.objective,
+        weights,
+        routes.delays,
+        learning_rate=inverse_sqrt(0.5),
+        domain=damjax.domains.frobenius_ball(radius),
+    )
+    start = np.stack([reference.ball(radius)(p) for p in problem.params])
+    params, _ = trajectory(algorithm, start, problem.stream)
+    expected, _ = reference.dam_togd(
+        problem.problem, weights, routes.trees, start, rate=numpy_rate(0.5), project=reference.ball(radius)
+    )
+    np.testing.assert_allclose(params, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_ogd_equals_its_loops(name):
+    rng = np.random.default_rng(1)
+    weights = interests(rng, 4)
+    problem = case(rng, name, num_agents=4, num_steps=30)
+    algorithm = damjax.ogd(
+        problem.objective, weights, learning_rate=inverse_sqrt(0.4), domain=damjax.domains.frobenius_ball(1.0)
+    )
+    params, trace = trajectory(algorithm, problem.params, problem.stream)
+    expected = reference.ogd(
+        problem.problem, weights, problem.params, rate=numpy_rate(0.4), project=reference.ball(1.0)
+    )
+    np.testing.assert_allclose(params, expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(trace.info.num_applied, np.tile((weights > 0).sum(axis=1), (30, 1)))
+
+
+@pytest.mark.parametrize("order", ["adapt_then_combine", "combine_then_adapt"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_c_dogd_equals_its_loops(name, order):
+    rng = np.random.default_rng(2)
+    mixing = damjax.graphs.metropolis_weights(connected_graph(rng, 5))
+    problem = case(rng, name, num_agents=5, num_steps=30)
+    algorithm = damjax.c_dogd(
+        problem.objective, mixing, learning_rate=0.2, domain=damjax.domains.frobenius_ball(1.0), order=order
+    )
+    params, _ = trajectory(algorithm, problem.params, problem.stream)
+    expected = reference.c_dogd(
+        problem.problem, mixing, problem.params, rate=lambda count: 0.2, project=reference.ball(1.0), order=order
+    )
+    np.testing.assert_allclose(params, expected, rtol=0, atol=1e-12)
+
+
+def conformance_weights(num_agents=5):
+    return interests(np.random.default_rng(3), num_agents, density=1.0)
+
+
+def conformance(name, num_agents=5, rate=0.3, **settings):
+    """The table of algorithms that the laws below run through."""
+    graph = nx.cycle_graph(num_agents)
+    weights = conformance_weights(num_agents)
+    delays = damjax.routing.compile_routes(graph, weights).delays
+    objective = damjax.objectives.delta_net()
+    fixed = {"learning_rate": inverse_sqrt(rate), "domain": damjax.domains.frobenius_ball(1.2), **settings}
+    match name:
+        case "ogd":
+            return damjax.ogd(objective, weights, **fixed)
+        case "dam_togd":
+            return damjax.dam_togd(objective, weights, delays, **fixed)
+    return damjax.c_dogd(objective, damjax.graphs.metropolis_weights(graph), order=name, **fixed)
+
+
+ALGORITHMS = ("ogd", "adapt_then_combine", "combine_then_adapt", "dam_togd")
+over_algorithms = pytest.mark.parametrize("name", ALGORITHMS)
+
+
+def delta_case(num_steps=20, seed=4, dtype=np.float64):
+    return case(np.random.default_rng(seed), "delta_net", num_agents=5, num_steps=num_steps, dtype=dtype)
+
+
+@over_algorithms
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("transform", [None, optax.scale_by_adam()])
+def test_dtype_in_is_dtype_out_and_state_keeps_its_shape(name, dtype, transform):
+    problem = delta_case(dtype=dtype)
+    algorithm = conformance(name, transform=transform)
+    state = algorithm.init(jnp.asarray(problem.params))
+    after, info = algorithm.step(state, jax.tree.map(lambda x: x[0], problem.stream))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    assert after.params.dtype == dtype
+    assert info.grad_norm.dtype == dtype
+
+
+@over_algorithms
+def test_float32_follows_float64(name):
+    wide, _ = trajectory(conformance(name), delta_case().params, delta_case().stream)
+    narrow, _ = trajectory(conformance(name), *delta_case(dtype=np.float32)[3:1:-1])
+    np.testing.assert_allclose(narrow, wide, rtol=1e-5, atol=1e-5)
+
+
+@over_algorithms
+def test_a_second_call_does_not_compile_again(name):
+    chex.clear_trace_counter()
+    problem = delta_case()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def run(params, stream, rate):
+        return damjax.simulate(conformance(name, rate=rate), params, stream)[0].params
+
+    first = run(jnp.asarray(problem.params), problem.stream, 0.3)
+    second = run(jnp.asarray(problem.params), problem.stream, 0.1)
+    assert not np.allclose(first, second)
+
+
+@over_algorithms
+def test_jit_equals_eager(name):
+    problem, algorithm = delta_case(num_steps=12), conformance(name)
+    params, _ = trajectory(algorithm, problem.params, problem.stream)
+    state = algorithm.init(problem.params)
+    with jax.disable_jit():
+        for time in range(12):
+            np.testing.assert_allclose(state.params, params[time], rtol=1e-10, atol=1e-13)
+            state, _ = algorithm.step(state, jax.tree.map(lambda x, t=time: x[t], problem.stream))
+
+
+@over_algorithms
+def test_vmap_equals_stacked_runs(name):
+    """Over rates, seeds and starts at once."""
+    problems = [delta_case(seed=seed) for seed in range(3)]
+    rates = np.array([0.1, 0.3, 0.5])
+    streams = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(p.stream for p in problems))
+    starts = np.stack([p.params for p in problems])
+
+    def run(rate, params, stream):
+        return damjax.simulate(conformance(name, rate=rate), params, stream)[1].params
+
+    together = jax.jit(jax.vmap(run))(rates, starts, streams)
+    for row, rate, problem in zip(together, rates, problems, strict=True):
+        alone, _ = trajectory(conformance(name, rate=rate), problem.params, problem.stream)
+        np.testing.assert_allclose(row, alone[:-1], rtol=1e-10, atol=1e-13)
+
+
+@over_algorithms
+def test_a_run_cut_in_the_middle_and_resumed_equals_the_whole(name):
+    problem, algorithm = delta_case(num_steps=20), conformance(name, transform=optax.trace(0.5))
+    whole, _ = damjax.simulate(algorithm, problem.params, problem.stream)
+    half, _ = damjax.simulate(algorithm, problem.params, jax.tree.map(lambda x: x[:9], problem.stream))
+    resumed, _ = damjax.resume(algorithm, half, jax.tree.map(lambda x: x[9:], problem.stream))
+    chex.assert_trees_all_close(resumed, whole, rtol=1e-12)
+
+
+@over_algorithms
+def test_a_whole_run_is_differentiable_in_its_rate(name):
+    problem = delta_case(num_steps=15)
+
+    def final_norm(rate):
+        params = damjax.simulate(conformance(name, rate=rate), problem.params, problem.stream)[0].params
+        return jnp.sum(params**2)
+
+    step = 1e-6
+    difference = (final_norm(0.3 + step) - final_norm(0.3 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(final_norm)(0.3), difference, rtol=1e-5)
+    np.testing.assert_allclose(jax.jacfwd(final_norm)(0.3), difference, rtol=1e-5)
+
+
+@over_algorithms
+def test_renaming_the_agents_permutes_the_result(name):
+    rng = np.random.default_rng(5)
+    order = rng.permutation(5)
+    graph = nx.cycle_graph(5)
+    weights = interests(rng, 5, density=1.0)
+    problem = delta_case()
+    objective, settings = problem.objective, {"learning_rate": 0.3, "domain": damjax.domains.frobenius_ball(1.2)}
+    delays = damjax.routing.compile_routes(graph, weights).delays
+    mixing = damjax.graphs.metropolis_weights(graph)
+
+    def run(permutation):
+        pick = np.ix_(permutation, permutation)
+        make = {
+            "ogd": lambda: damjax.ogd(objective, weights[pick], **settings),
+            "dam_togd": lambda: damjax.dam_togd(objective, weights[pick], delays[pick], **settings),
+        }.get(name, lambda: damjax.c_dogd(objective, mixing[pick], order=name, **settings))
+        stream = jax.tree.map(lambda x: x[:, permutation], problem.stream)
+        return trajectory(make(), problem.params[permutation], stream)[0]
+
+    np.testing.assert_allclose(run(order), run(np.arange(5))[:, order], rtol=1e-10, atol=1e-13)
+
+
+def test_one_agent_is_plain_ogd_is_the_delta_rule():
+    problem = case(np.random.default_rng(6), "delta_net", num_agents=1, num_steps=25)
+    settings = {"learning_rate": 1.0, "domain": damjax.domains.unconstrained()}
+    alone = np.ones((1, 1))
+    dam, _ = trajectory(
+        damjax.dam_togd(problem.objective, alone, np.zeros((1, 1), int), **settings), problem.params, problem.stream
+    )
+    ogd, _ = trajectory(damjax.ogd(problem.objective, alone, **settings), problem.params, problem.stream)
+    memory, recurrence = problem.params[0], [problem.params[0]]
+    for key, value in zip(problem.stream.keys[:, 0], problem.stream.values[:, 0], strict=True):
+        memory = memory - np.outer(memory @ key - value, key)
+        recurrence.append(memory)
+    np.testing.assert_allclose(dam, ogd, rtol=1e-12)
+    np.testing.assert_allclose(dam[:, 0], np.stack(recurrence), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_zero_delays_are_ogd(name):
+    rng = np.random.default_rng(8)
+    weights = interests(rng, 4)
+    problem = case(rng, name, num_agents=4, num_steps=20)
+    settings = {"learning_rate": inverse_sqrt(0.4), "domain": damjax.domains.frobenius_ball(1.0)}
+    dam = damjax.dam_togd(problem.objective, weights, np.zeros((4, 4), int), **settings)
+    ogd = damjax.ogd(problem.objective, weights, **settings)
+    np.testing.assert_allclose(
+        trajectory(dam, problem.params, problem.stream)[0],
+        trajectory(ogd, problem.params, problem.stream)[0],
+        rtol=1e-12,
+        atol=1e-14,
+    )
+
+
+def test_interest_in_oneself_alone_decouples_the_agents():
+    problem = delta_case()
+    delays = damjax.routing.compile_routes(nx.cycle_graph(5), np.eye(5)).delays
+
+    def make(num_agents):
+        return damjax.dam_togd(
+            problem.objective,
+            np.eye(num_agents),
+            delays[:num_agents, :num_agents],
+            learning_rate=inverse_sqrt(0.3),
+            domain=damjax.domains.frobenius_ball(1.2),
+        )
+
+    together, _ = trajectory(make(5), problem.params, problem.stream)
+    for n in range(5):
+        stream = jax.tree.map(lambda x, n=n: x[:, [n]], problem.stream)
+        alone, _ = trajectory(make(1), problem.params[[n]], stream)
+        np.testing.assert_allclose(together[:, [n]], alone, rtol=1e-12)
+
+
+def test_a_larger_declared_max_delay_changes_nothing():
+    problem = delta_case()
+    declared, _ = trajectory(conformance("dam_togd", max_delay=19), problem.params, problem.stream)
+    derived, _ = trajectory(conformance("dam_togd"), problem.params, problem.stream)
+    np.testing.assert_array_equal(declared, derived)
+
+
+def test_delays_without_interest_are_ignored():
+    problem = delta_case()
+    weights = interests(np.random.default_rng(9), 5, density=0.4)
+    delays = damjax.routing.compile_routes(nx.cycle_graph(5), weights).delays
+    junk = np.where(weights > 0, delays, 77)
+    make = functools.partial(damjax.dam_togd, learning_rate=0.3, domain=damjax.domains.unconstrained())
+    clean, _ = trajectory(make(problem.objective, weights, delays), problem.params, problem.stream)
+    dirty, _ = trajectory(make(problem.objective, weights, junk), problem.params, problem.stream)
+    np.testing.assert_array_equal(clean, dirty)
+
+
+def test_vmap_over_delay_tables():
+    problem = delta_case()
+    weights = interests(np.random.default_rng(9), 5, density=1.0)
+    tables = np.stack(
+        [damjax.routing.compile_routes(g, weights).delays for g in (nx.path_graph(5), nx.complete_graph(5))]
+    )
+    settings = {"learning_rate": inverse_sqrt(0.3), "domain": damjax.domains.frobenius_ball(1.2), "max_delay": 8}
+
+    def run(delays):
+        algorithm = damjax.dam_togd(problem.objective, weights, delays, **settings)
+        return damjax.simulate(algorithm, problem.params, problem.stream)[1].params
+
+    together = jax.jit(jax.vmap(run))(tables)
+    for row, delays in zip(together, tables, strict=True):
+        np.testing.assert_allclose(row, run(delays), rtol=1e-10, atol=1e-13)
+    assert not np.allclose(together[0], together[1])
+
+
+def test_a_traced_delay_beyond_max_delay_is_nan_and_not_another_message():
+    problem = delta_case()
+    settings = {"learning_rate": 0.3, "domain": damjax.domains.unconstrained(), "max_delay": 2}
+
+    def run(delays):
+        algorithm = damjax.dam_togd(problem.objective, dense(5), delays, **settings)
+        return damjax.simulate(algorithm, problem.params, problem.stream)[1].info.finite
+
+    delays = np.zeros((5, 5), int)
+    delays[3, 1] = 4
+    finite = jax.jit(run)(delays)
+    assert finite[:, [0, 1, 2, 4]].all()
+    assert not finite[:, 3].any()
+
+
+def test_info_tells_what_happened():
+    problem = delta_case()
+    algorithm = conformance("ogd", rate=5.0)
+    params, trace = trajectory(algorithm, problem.params, problem.stream)
+    norms = np.linalg.norm(params[1:], axis=(2, 3))
+    np.testing.assert_array_equal(trace.info.time, np.arange(1, 21))
+    assert trace.info.projected.any()
+    np.testing.assert_allclose(norms[trace.info.projected], 1.2, rtol=1e-12)
+    assert (norms[~trace.info.projected] <= 1.2).all()
+    for n in range(5):
+        expected = np.linalg.norm(
+            sum(w * problem.problem.gradient(params[6, n], m, 7) for m, w in enumerate(conformance_weights()[n]))
+        )
+        np.testing.assert_allclose(trace.info.grad_norm[6, n], expected, rtol=1e-10)
+
+
+def test_the_transform_sits_between_gradient_and_step():
+    """Sign descent by hand; each agent's transformation sees its own gradient alone."""
+    problem = delta_case(num_steps=6)
+    sign = optax.stateless(lambda updates, params: jax.tree.map(jnp.sign, updates))
+    settings = {"learning_rate": 0.1, "domain": damjax.domains.unconstrained()}
+    params, _ = trajectory(
+        damjax.ogd(problem.objective, np.eye(5), transform=sign, **settings), problem.params, problem.stream
+    )
+    expected = problem.params.copy()
+    for time in range(1, 7):
+        for n in range(5):
+            expected[n] -= 0.1 * np.sign(problem.problem.gradient(expected[n], n, time))
+        np.testing.assert_allclose(params[time], expected, rtol=1e-12)
+
+    clip = optax.clip_by_global_norm(0.1)
+    params, trace = trajectory(
+        damjax.ogd(problem.objective, np.eye(5), transform=clip, **settings), problem.params, problem.stream
+    )
+    steps = np.linalg.norm(np.diff(params, axis=0), axis=(2, 3))
+    np.testing.assert_allclose(steps, 0.1 * np.minimum(trace.info.grad_norm, 0.1), rtol=1e-10)
+    assert (trace.info.grad_norm < 0.1).any()
+
+
+def test_a_float_rate_is_constant_and_a_schedule_sees_counts_from_the_first_arrival():
+    """Two agents a hop apart that want only each other: nothing arrives before step 3, then the count starts at 1."""
+    problem = case(np.random.default_rng(0), "linear_attention", num_agents=2, num_steps=6)
+    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
+    delays = damjax.routing.compile_routes(nx.path_graph(2), swap).delays
+    algorithm = damjax.dam_togd(
+        problem.objective, swap, delays, learning_rate=lambda count: 10.0**-count, domain=damjax.domains.unconstrained()
+    )
+    params, _ = trajectory(algorithm, problem.params, problem.stream)
+    moves = np.diff(params, axis=0)
+    np.testing.assert_array_equal(moves[:2], 0)
+    for time in range(3, 7):
+        for n, m in ((0, 1), (1, 0)):
+            asked = -problem.problem.gradient(problem.params[n], m, time - 2)
+            np.testing.assert_allclose(moves[time - 1, n], 10.0 ** -(time - 2) * asked, rtol=1e-9)

@@ -1,0 +1,74 @@
+"""The import directions of the design, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "damjax"
+BASE = {"_types", "_checks"}
+ARRAYS = {"jax", "jaxtyping", "numpy", "optax"}
+FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays", "_contractions"}
+STEPS = FEEDS | {"_steps"}
+
+# module -> what it may import: modules of damjax, and libraries beside the standard one.
+ALLOWED = {
+    "__init__": (None, set()),
+    "_types": (set(), ARRAYS),
+    "_checks": (set(), {"numpy"}),
+    "_steiner": (set(), {"networkx", "numpy"}),
+    "_contractions": (set(), {"jax", "jaxtyping"}),
+    "_steps": (FEEDS, ARRAYS),
+    "graphs": ({"_checks"}, {"networkx", "numpy"}),
+    "routing": ({"_checks", "_steiner"}, {"networkx", "numpy", "jaxtyping"}),
+    "weights": (BASE, ARRAYS),
+    "streams": (BASE | {"_contractions"}, ARRAYS),
+    "schedules": (BASE, ARRAYS),
+    "features": (BASE, ARRAYS),
+    "objectives": (BASE | {"features", "_contractions"}, ARRAYS),
+    "domains": (BASE, ARRAYS),
+    "delays": (BASE, ARRAYS),
+    "algorithms": (STEPS, ARRAYS),
+    "simulate": (BASE, ARRAYS),
+    "comparators": (BASE | {"domains"}, ARRAYS),
+    "regret": (STEPS | {"comparators", "simulate"}, ARRAYS),
+    "plotting": (None, {"matplotlib", "networkx", "numpy", "jaxtyping"}),
+}
+
+
+def imports(path):
+    """Modules of damjax and top-level libraries that a file imports."""
+    own, libraries = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"damjax.{a.name}" for a in node.names] if node.module == "damjax" else [node.module]
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "damjax":
+                own.add(rest.partition(".")[0])
+            else:
+                libraries.add(top)
+    return own, libraries - set(__import__("sys").stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_go_one_way(path):
+    modules, libraries = ALLOWED[path.stem]
+    own, used = imports(path)
+    assert used <= libraries
+    if modules is not None:
+        assert own <= modules
+
+
+def test_the_figures_use_the_public_library_only():
+    for path in (PACKAGE.parent / "paper_figs").glob("*.py"):
+        own, _ = imports(path)
+        assert not any(name.startswith("_") for name in own)
+
+
+def test_no_module_is_too_long():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400

@@ -1,0 +1,52 @@
+"""Networks and the mixing matrix."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import damjax.graphs as graphs
+
+MAKERS = {
+    "paper_network": graphs.paper_network,
+    "ring": lambda: graphs.ring(7),
+    "path": lambda: graphs.path(4),
+    "star": lambda: graphs.star(6),
+    "complete": lambda: graphs.complete(5),
+    "grid": lambda: graphs.grid(3, 4),
+    "random_geometric": lambda: graphs.random_geometric(15, 0.5, seed=1),
+    "erdos_renyi": lambda: graphs.erdos_renyi(15, 0.4, seed=1),
+    "one": lambda: graphs.ring(1),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_network_is_connected_numbered_placed_and_mixes(name):
+    graph = MAKERS[name]()
+    assert list(graph.nodes) == list(range(len(graph)))
+    assert nx.is_connected(graph)
+    assert nx.number_of_selfloops(graph) == 0
+    assert len(nx.get_node_attributes(graph, "pos")) == len(graph)
+    mixing = graphs.metropolis_weights(graph)
+    np.testing.assert_allclose(mixing, mixing.T)
+    np.testing.assert_allclose(mixing.sum(axis=0), 1)
+    assert (mixing >= 0).all()
+    off = mixing - np.diag(np.diag(mixing))
+    np.testing.assert_array_equal(off > 0, nx.to_numpy_array(graph, nodelist=range(len(graph))) > 0)
+    assert np.sort(np.abs(np.linalg.eigvalsh(mixing)))[-2:][0] < 1 - 1e-6 or len(graph) == 1
+
+
+def test_metropolis_by_hand():
+    third = 1 / 3
+    expected = [[1 - third, third, 0], [third, third, third], [0, third, 1 - third]]
+    np.testing.assert_allclose(graphs.metropolis_weights(graphs.path(3)), expected)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"drew a graph of \d+ components; try another seed or a larger radius"):
+        graphs.random_geometric(30, 0.05, seed=0)
+    with pytest.raises(ValueError, match="a larger probability"):
+        graphs.erdos_renyi(30, 0.01, seed=0)
+    with pytest.raises(ValueError, match="num_agents must be finite and positive, but it is 0"):
+        graphs.ring(0)
+    with pytest.raises(ValueError, match=r"nodes 0\.\.1"):
+        graphs.metropolis_weights(nx.Graph([("a", "b")]))

@@ -1,0 +1,198 @@
+"""Each objective against its recurrence, autodiff, convexity and its Lipschitz constant; feature maps against exp."""
+
+import itertools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import damjax
+from tests import reference
+from tests.cases import OBJECTIVES, objective
+
+KEY_DIM, VALUE_DIM = 3, 2
+over_objectives = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def draw(name, seed, gate_shape=(), dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    made = objective(name, KEY_DIM)
+    key, value = rng.normal(size=KEY_DIM).astype(dtype), rng.normal(size=VALUE_DIM).astype(dtype)
+    features = np.asarray(made.features(jnp.asarray(key)))
+    gate = np.asarray(rng.uniform(0.2, 1, gate_shape), dtype) if made.gated else None
+    params = rng.normal(size=(VALUE_DIM, len(features))).astype(dtype)
+    return made, jnp.asarray(params), jnp.asarray(key), jnp.asarray(value), gate, features
+
+
+def recurrence(name, X, v, phi, g, t):
+    outer = np.outer(v, phi)
+    return {
+        "linear_attention": lambda: X + outer,
+        "gated_linear_attention": lambda: g * X + outer,
+        "delta_net": lambda: X - np.outer(X @ phi - v, phi),
+        "softmax_attention": lambda: X + outer,
+        "normalized_softmax_attention": lambda: (t - 1) / t * X + outer / t,
+        "gated_softmax_attention": lambda: (t - 1) / t * g * X + outer / t,
+    }[name]()
+
+
+@over_objectives
+@pytest.mark.parametrize("time", [1, 2, 17])
+@pytest.mark.parametrize("gate_shape", [(), (VALUE_DIM, 1), (1, "df")])
+def test_a_step_with_rate_one_is_the_recurrence(name, time, gate_shape):
+    """Through a whole algorithm, and through autodiff of the value."""
+    df = 1 + KEY_DIM + KEY_DIM**2 if "softmax" in name else KEY_DIM
+    shape = tuple(df if side == "df" else side for side in gate_shape)
+    made, params, key, value, gate, features = draw(name, 0, shape)
+    expected = recurrence(name, np.asarray(params), np.asarray(value), features, gate, time)
+    by_autodiff = params - jax.grad(made.value)(params, key, value, gate, time)
+    np.testing.assert_allclose(by_autodiff, expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(params - made.gradient(params, key, value, gate, time), expected, rtol=1e-10, atol=1e-12)
+
+    algorithm = damjax.ogd(made, np.ones((1, 1)), learning_rate=1.0, domain=damjax.domains.unconstrained())
+    state = algorithm.init(params[None])._replace(step=jnp.asarray(time - 1, jnp.int32))
+    seen = damjax.Associations(key[None], value[None], None if gate is None else gate[None])
+    np.testing.assert_allclose(algorithm.step(state, seen)[0].params[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_printed_gated_softmax_regulariser_does_not_give_the_recurrence():
+    """[AT] prints (1 - g)/(2t); its step misses the recurrence printed beside it, and ours does not."""
+    made, params, key, value, gate, features = draw("gated_softmax_attention", 0)
+    time = 3
+    step = np.asarray(params) + np.outer(value, features) / time - (1 - gate) / time * np.asarray(params)
+    expected = recurrence("gated_softmax_attention", np.asarray(params), value, features, gate, time)
+    assert np.abs(step - expected).max() > 0.1
+    np.testing.assert_allclose(params - made.gradient(params, key, value, gate, time), expected, rtol=1e-10)
+
+
+@over_objectives
+def test_value_is_the_reference_loss(name):
+    for seed in range(5):
+        made, params, key, value, gate, features = draw(name, seed)
+        expected = reference.loss(name, np.asarray(params), features, np.asarray(value), gate, 4)
+        np.testing.assert_allclose(made.value(params, key, value, gate, 4), expected, rtol=1e-10)
+
+
+@over_objectives
+def test_parts_fit_together(name):
+    """residual is the derivative of loss, and curvature its second derivative."""
+    made, _, _, value, _, _ = draw(name, 1)
+    z = jnp.array([0.3, -1.2])
+    np.testing.assert_allclose(jax.grad(made.loss)(z, value, 3.0), made.residual(z, value, 3.0), rtol=1e-12)
+    np.testing.assert_allclose(jax.hessian(made.loss)(z, value, 3.0), made.curvature * np.eye(2), atol=1e-12)
+
+
+@over_objectives
+def test_convex_on_random_segments(name):
+    for seed in range(50):
+        made, params, key, value, gate, _ = draw(name, seed)
+        other = jnp.asarray(np.random.default_rng(1000 + seed).normal(size=params.shape))
+        f = lambda X, a=(made, key, value, gate): a[0].value(X, *a[1:], 2)  # noqa: E731
+        for share in (0.2, 0.5, 0.9):
+            below = share * f(params) + (1 - share) * f(other)
+            assert f(share * params + (1 - share) * other) <= below + 1e-9
+
+
+@over_objectives
+def test_lipschitz_bounds_every_gradient_on_the_ball_and_is_attained_without_a_ridge(name):
+    radius = 1.7
+    for seed in range(20):
+        made, params, key, value, gate, features = draw(name, seed)
+        bound = float(made.lipschitz(radius, key, value, gate, 2))
+        residual = np.asarray(made.residual(jnp.zeros(VALUE_DIM), value, 2.0))
+        worst = np.outer(residual, features)
+        directions = [worst, -worst, *np.random.default_rng(seed).normal(size=(200, *params.shape))]
+        norms = [
+            np.linalg.norm(made.gradient(jnp.asarray(radius * d / np.linalg.norm(d)), key, value, gate, 2))
+            for d in directions[:: 1 if seed == 0 else 20]
+        ]
+        assert max(norms) <= bound * (1 + 1e-9)
+        if made.ridge is None:
+            assert norms[0] == pytest.approx(bound, rel=1e-9)
+
+
+def test_lipschitz_closed_forms_by_hand():
+    key, value, gate = jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0]), jnp.array([[0.25], [0.75]])
+    assert float(damjax.objectives.delta_net().lipschitz(0.5, key, value)) == pytest.approx((0.5 * 5 + 2) * 5)
+    assert float(damjax.objectives.linear_attention().lipschitz(9.0, key, value)) == pytest.approx(10)
+    gated = damjax.objectives.gated_linear_attention()
+    assert float(gated.lipschitz(2.0, key, value, gate)) == pytest.approx(10 + 2 * 0.75)
+
+
+def test_lipschitz_of_a_loss_that_is_not_quadratic_is_refused():
+    made = damjax.objectives.delta_net()._replace(curvature=None)
+    with pytest.raises(ValueError, match="closed form for quadratic losses only"):
+        made.lipschitz(1.0, jnp.ones(2), jnp.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@over_objectives
+def test_dtype_in_is_dtype_out(name, dtype):
+    made, params, key, value, gate, _ = draw(name, 0, dtype=dtype)
+    assert made.value(params, key, value, gate, 3).dtype == dtype
+    assert made.gradient(params, key, value, gate, 3).dtype == dtype
+    assert made.lipschitz(1.0, key, value, gate, 3).dtype == dtype
+
+
+@pytest.mark.parametrize("degree", range(5))
+def test_taylor_features_expand_the_exponential_exactly(degree):
+    q, k = np.random.default_rng(0).normal(size=(2, 3))
+    phi = damjax.features.taylor(key_dim=3, degree=degree)
+    s = q @ k / math.sqrt(3)
+    expected = sum(s**p / math.factorial(p) for p in range(degree + 1))
+    assert phi(jnp.asarray(q)).shape == (sum(3**p for p in range(degree + 1)),)
+    np.testing.assert_allclose(phi(jnp.asarray(q)) @ phi(jnp.asarray(k)), expected, rtol=1e-10)
+
+
+def test_positive_features_are_positive_orthogonal_and_unbiased():
+    key_dim, num_features, num_draws = 4, 10, 4000
+    q, k = jnp.array([0.3, -0.8, 0.5, 0.1]), jnp.array([0.2, 0.4, -0.6, 0.9])
+
+    def estimate(key):
+        phi = damjax.features.positive_orthogonal(key, key_dim=key_dim, num_features=num_features)
+        return phi(q) @ phi(k)
+
+    estimates = np.asarray(jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.key(0), num_draws)))
+    expected = math.exp(float(q @ k) / math.sqrt(key_dim))
+    error = estimates.std() / math.sqrt(num_draws)
+    assert abs(estimates.mean() - expected) < 4 * error
+    phi = damjax.features.positive_orthogonal(jax.random.key(1), key_dim=key_dim, num_features=num_features)
+    assert (phi(q) > 0).all()
+
+    # log phi is affine in the cue, and its slopes are the projections: orthogonal within each block of dk.
+    slopes = np.asarray(jax.jacobian(lambda x: jnp.log(phi(x)) + jnp.sum(x**2) / (2 * math.sqrt(key_dim)))(q))
+    for i, j in itertools.combinations(range(num_features), 2):
+        if i // key_dim == j // key_dim:
+            assert abs(slopes[i] @ slopes[j]) < 1e-8
+
+
+def test_orthogonal_features_vary_less_than_independent_ones():
+    key_dim, q = 8, jnp.full(8, 0.35)
+
+    def orthogonal(key):
+        phi = damjax.features.positive_orthogonal(key, key_dim=key_dim, num_features=key_dim)
+        return phi(q) @ phi(q)
+
+    def independent(key):
+        omega = jax.random.normal(key, (key_dim, key_dim))
+        x = q / key_dim**0.25
+        return jnp.mean(jnp.exp(2 * (omega @ x) - x @ x))
+
+    keys = jax.random.split(jax.random.key(0), 4000)
+    assert np.var(jax.vmap(orthogonal)(keys)) < 0.9 * np.var(jax.vmap(independent)(keys))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: f.taylor(key_dim=0, degree=1), "key_dim must be finite and positive"),
+        (lambda f: f.taylor(key_dim=2, degree=-1), "degree must be finite and non-negative"),
+        (lambda f: f.positive_orthogonal(jax.random.key(0), key_dim=2, num_features=0), "num_features must be"),
+    ],
+)
+def test_bad_feature_maps(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make(damjax.features)

@@ -1,0 +1,157 @@
+"""The data, the weights and the schedules: distributions, pairing, shapes."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import damjax
+from damjax import schedules, streams, weights
+
+
+def key(seed=0):
+    return jax.random.key(seed)
+
+
+def test_the_stream_obeys_its_model():
+    stream, targets = streams.linear_model(key(), num_agents=4, num_steps=4000, key_dim=3, value_dim=2, noise_std=0.3)
+    keys, noise = np.asarray(stream.keys), np.asarray(stream.values) - np.einsum("nij,tnj->tni", targets, stream.keys)
+    assert abs(keys).max() <= 1
+    assert keys.min() < -0.99
+    np.testing.assert_allclose(keys.mean(), 0, atol=4 * (3**-0.5) / keys.size**0.5)
+    np.testing.assert_allclose(keys.var(), 1 / 3, rtol=0.02)
+    np.testing.assert_allclose(noise.std(), 0.3, rtol=0.02)
+    assert abs(np.corrcoef(keys[:-1, 0, 0], keys[1:, 0, 0])[0, 1]) < 0.06
+
+
+def test_targets_mix_a_common_part_and_personal_ones():
+    model = streams.draw_linear_model(key(), num_agents=3, num_steps=1)
+    np.testing.assert_allclose(model.targets(1.0), np.broadcast_to(model.common, (3, 5, 5)))
+    np.testing.assert_allclose(model.targets(0.0), model.personal)
+    np.testing.assert_allclose(model.targets(0.25), 0.25 * model.common + 0.75 * model.personal)
+
+
+def test_the_draws_have_their_distributions():
+    model = jax.vmap(lambda k: streams.draw_linear_model(k, num_agents=50, num_steps=1, key_dim=20, value_dim=20))(
+        jax.random.split(key(), 20)
+    )
+    common, personal = np.asarray(model.common), np.asarray(model.personal).reshape(-1, 400)
+    assert (common > 0).all()
+    np.testing.assert_allclose(common.mean(), 2, rtol=0.03)  # chi-squared(2)
+    np.testing.assert_allclose(common.var(), 4, rtol=0.08)
+    means, variances = personal.mean(axis=1), personal.var(axis=1)
+    np.testing.assert_allclose(means.var(), 1 / 3, rtol=0.1)  # uniform on [-1, 1]
+    np.testing.assert_allclose(variances.mean(), 0.5, rtol=0.06)  # uniform on [0, 1]
+    np.testing.assert_allclose(variances.var(), 1 / 12, rtol=0.15)
+    assert abs(np.corrcoef(means, variances)[0, 1]) < 0.12
+
+
+def test_correlation_and_noise_are_paired():
+    low, _ = streams.linear_model(key(), num_steps=5, correlation=0.0)
+    high, _ = streams.linear_model(key(), num_steps=5, correlation=1.0)
+    np.testing.assert_array_equal(low.keys, high.keys)
+    silent, targets = streams.linear_model(key(), num_steps=5, noise_std=0.0)
+    np.testing.assert_allclose(silent.values, np.einsum("nij,tnj->tni", targets, silent.keys), rtol=1e-10)
+    loud, _ = streams.linear_model(key(), num_steps=5, noise_std=2.0)
+    soft, _ = streams.linear_model(key(), num_steps=5, noise_std=1.0)
+    np.testing.assert_allclose(loud.values - silent.values, 2 * (soft.values - silent.values), atol=1e-12)
+
+
+def test_any_step_made_alone_equals_the_stored_stream():
+    stream, targets = streams.linear_model(key(), num_steps=9)
+    model = streams.draw_linear_model(key(), num_steps=9)
+    for time in (1, 4, 9):
+        alone = model.associations(targets, time)
+        np.testing.assert_allclose(alone.keys, stream.keys[time - 1])
+        np.testing.assert_allclose(alone.values, stream.values[time - 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dtypes(dtype):
+    stream, targets = streams.linear_model(key(), num_steps=2, dtype=dtype)
+    assert {stream.keys.dtype, stream.values.dtype, targets.dtype} == {jnp.dtype(dtype)}
+    assert weights.dirichlet(key(), 3, dtype=dtype).dtype == dtype
+
+
+def test_arrays_of_the_user_are_kept():
+    keys, values = np.ones((4, 2, 3)), np.zeros((4, 2, 5))
+    stream = streams.from_arrays(keys, values, np.full((4, 2), 0.5))
+    assert stream.keys.shape == (4, 2, 3)
+    assert stream.gates is not None
+    assert stream.gates.shape == (4, 2)
+
+
+nan = np.full((4, 2, 3), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (np.ones((4, 2)), np.ones((4, 2, 3))),
+            "keys must have shape (steps, agents, entries), but",
+        ),
+        ((np.ones((4, 2, 3)), np.ones((5, 2, 3))), "values must start with the steps and agents of keys, (4, 2)"),
+        ((np.ones((4, 2, 3)), nan), "values must be finite, but agent 0"),
+        ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 2), 1.5)), "gates must lie in (0, 1]"),
+        ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 3), 0.5)), "gates must start with"),
+    ],
+)
+def test_bad_arrays(untyped, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        streams.from_arrays(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_steps": 0}, "num_steps must be finite and positive, but it is 0"),
+        ({"key_dim": -1}, "key_dim must be"),
+        ({"correlation": 1.5}, "correlation must lie in [0, 1], but it is 1.5"),
+        ({"noise_std": -0.1}, "noise_std must be finite and non-negative"),
+    ],
+)
+def test_bad_models(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        streams.linear_model(key(), **settings)
+
+
+def test_dirichlet_rows_have_their_mean_and_spread():
+    """Mean alpha / sum(alpha), variance mean (1 - mean) / (1 + sum(alpha))."""
+    num_agents, concentration, self_factor = 4, 0.7, 3.0
+    draws = jax.vmap(lambda k: weights.dirichlet(k, num_agents, concentration=concentration, self_factor=self_factor))(
+        jax.random.split(key(), 20000)
+    )
+    total = concentration * (num_agents - 1 + self_factor)
+    mean = (np.ones((4, 4)) + (self_factor - 1) * np.eye(4)) * concentration / total
+    np.testing.assert_allclose(draws.mean(axis=0), mean, atol=0.01)
+    np.testing.assert_allclose(draws.var(axis=0), mean * (1 - mean) / (1 + total), atol=0.005)
+    np.testing.assert_allclose(draws.sum(axis=2), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dirichlet_at_tiny_concentrations_is_near_one_hot_and_finite(dtype):
+    rows = np.asarray(weights.dirichlet(key(), 10, concentration=0.001, dtype=dtype))
+    assert np.isfinite(rows).all()
+    assert np.median(rows.max(axis=1)) > 0.99
+    damjax.routing.compile_routes(damjax.graphs.paper_network(), rows)
+
+
+@pytest.mark.parametrize("settings", [{"concentration": 0.0}, {"self_factor": -1.0}, {"concentration": np.nan}])
+def test_bad_dirichlet(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be finite and positive"):
+        weights.dirichlet(key(), 3, **settings)
+
+
+def test_schedules():
+    count = jnp.array([1.0, 4.0, 9.0])
+    np.testing.assert_allclose(schedules.inverse_sqrt(0.6)(count), [0.6, 0.3, 0.2])
+    np.testing.assert_allclose(schedules.power(2.0, 1.0)(count), 2 / count)
+    np.testing.assert_allclose(schedules.power(2.0, 0.0)(count), 2)
+    np.testing.assert_allclose(schedules.inverse_sqrt(jnp.array([1.0, 2.0, 3.0]))(count), [1, 1, 1])
+    with pytest.raises(ValueError, match="scale must be finite and positive"):
+        schedules.inverse_sqrt(0.0)
+    with pytest.raises(ValueError, match="exponent must be finite and non-negative"):
+        schedules.power(1.0, -0.5)
