@@ -79,7 +79,7 @@ def recall(
     objective: Objective, params: Array, associations: Associations, time: Array
 ) -> tuple[Float[Array, "M df"], Float[Array, "N M dv"]]:
     """Features of every cue, and the residual of every association m under every memory n."""
-    features = jax.vmap(objective.features)(associations.keys)
+    features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
     over_senders = jax.vmap(objective.residual, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
     return features, over_pairs(predictions(params, features), associations.values, time.astype(params.dtype))
@@ -100,7 +100,8 @@ def transformed(
     transform: optax.GradientTransformation, gradient: Array, state: optax.OptState, params: Array
 ) -> tuple[Array, optax.OptState]:
     """Each agent's own transformation of its own gradient."""
-    return jax.vmap(transform.update)(gradient, state, params)
+    direction, state = jax.vmap(transform.update)(gradient, state, params)
+    return jnp.asarray(direction), state
 
 
 def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DTypeLike) -> Float[Array, "N 1 1"]:

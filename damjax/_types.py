@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 ArrayLike = jax.Array | np.ndarray
@@ -69,7 +70,7 @@ class Algorithm(NamedTuple):
 
 def concrete(array: Any) -> np.ndarray | None:
     """The values of ``array``, or None while it is traced: range checks see concrete values only."""
-    return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
+    return None if isinstance(array, Tracer) else np.asarray(array)
 
 
 def as_schedule(learning_rate: LearningRate) -> Schedule:

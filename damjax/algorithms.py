@@ -311,12 +311,13 @@ def dam_togd(
             queues.pop_senders(state.features, time, round_trips),
         )
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
-            state = state._replace(
-                memories=queues.push(state.memories, time, state.params),
-                ridges=queues.push(state.ridges, time, ridge),
-            )
-            shrinkage = queues.pop_senders(state.ridges, time, round_trips)
-            asked = queues.pop_receivers(state.memories, time, round_trips)
+            assert state.memories is not None
+            assert state.ridges is not None
+            memories = queues.push(state.memories, time, state.params)
+            ridges = queues.push(state.ridges, time, ridge)
+            state = state._replace(memories=memories, ridges=ridges)
+            shrinkage = queues.pop_senders(ridges, time, round_trips)
+            asked = queues.pop_receivers(memories, time, round_trips)
             gradient = gradient + jnp.einsum("nm,nmij->nij", interest, shrinkage * asked)
 
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)

@@ -55,14 +55,15 @@ def curves(
     Example:
         >>> from matplotlib.figure import Figure
         >>> axes = Figure().subplots()
-        >>> curves(axes, [1, 2], {"OGD": np.array([[1.0, 0.5], [1.2, 0.6]])})
+        >>> curves(axes, [1.0, 2.0], {"OGD": np.array([[1.0, 0.5], [1.2, 0.6]])})
         >>> axes.get_legend_handles_labels()[1]
         ['OGD']
     """
     for style, (name, values) in zip(STYLES, samples.items(), strict=False):
         mean, low, high = mean_interval(values)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
-        axes.plot(x, mean, label=name, markersize=3.5, linewidth=1.3, **style)
+        (line,) = axes.plot(x, mean, label=name, markersize=3.5, linewidth=1.3)
+        line.set(**style)
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
 
 
@@ -77,11 +78,12 @@ def log_axis(axis: Axis, ticks: Sequence[float]) -> None:
         >>> from matplotlib.figure import Figure
         >>> axes = Figure().subplots()
         >>> _ = axes.plot([1, 10], [1, 2])
-        >>> log_axis(axes.xaxis, [0.1, 1, 10, 100])
+        >>> log_axis(axes.xaxis, [0.1, 1.0, 10.0, 100.0])
         >>> axes.get_xscale(), [float(tick) for tick in axes.get_xticks()]
         ('log', [1.0, 10.0])
     """
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axes = axis.axes
+    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
     low, high = axis.get_view_interval()
     axis.set_ticks([tick for tick in ticks if low <= tick <= high])
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))

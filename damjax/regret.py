@@ -5,7 +5,7 @@
 with one comparator per agent and per horizon ([DAM] sec. 2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def step_losses(
     """
     params, time = jnp.asarray(params), jnp.asarray(time)
     clock = time.astype(params.dtype)
-    features = jax.vmap(objective.features)(associations.keys)
+    features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
     over_senders = jax.vmap(objective.loss, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
     losses = over_pairs(predictions(params, features), associations.values, clock)
@@ -119,15 +119,7 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
     if objective.curvature is None:
         raise ValueError("moments exist for quadratic objectives only, but this objective has no curvature")
     steps = _checked_horizons(horizons)
-    if callable(associations):
-        read = associations
-    else:
-        length = jnp.shape(associations.keys)[0]
-        if steps[-1] > length:
-            raise ValueError(f"horizons must be at most the {length} steps of associations, but one is {steps[-1]}")
-
-        def read(time: Int[Array, ""]) -> Associations:
-            return jax.tree.map(lambda field: field[time - 1], associations)
+    read = associations if callable(associations) else _reader(associations, steps[-1])
 
     def add(carry: tuple[Moments, Moments], at: tuple[Array, Array]) -> tuple[tuple[Moments, Moments], None]:
         total, snapshots = carry
@@ -137,8 +129,8 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
         snapshots = jax.tree.map(lambda rows, leaf: rows.at[row].set(leaf), snapshots, total)
         return (total, snapshots), None
 
-    times = np.arange(1, steps[-1] + 1, dtype=np.int32)
-    rows = np.searchsorted(steps, times).astype(np.int32)
+    times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
+    rows = jnp.searchsorted(jnp.array(steps, jnp.int32), times)
     shapes = jax.eval_shape(lambda: _step_moments(objective, read(jnp.asarray(1)), jnp.asarray(1)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     empty = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), shapes)
@@ -210,8 +202,17 @@ def _interests(sources: Moments, weights: ArrayLike, domain: Domain) -> Moments:
     return jax.tree.map(lambda leaf: jnp.einsum("nm,hm...->hn...", interest, leaf), sources)
 
 
+def _reader(associations: Associations, num_steps: int) -> Callable[[Int[Array, ""]], Associations]:
+    """The associations of a step by its 1-based time."""
+    length = jnp.shape(associations.keys)[0]
+    if num_steps > length:
+        raise ValueError(f"horizons must be at most the {length} steps of associations, but one is {num_steps}")
+    stream = jax.tree.map(jnp.asarray, associations)
+    return lambda time: jax.tree.map(lambda field: field[time - 1], stream)
+
+
 def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
-    keys, values, _ = associations
+    keys, values, _ = jax.tree.map(jnp.asarray, associations)
     features = jax.vmap(objective.features)(keys)
     clock = time.astype(features.dtype)
     at_zero = jnp.zeros_like(values)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Float, Int
+import numpy.typing as npt
+from jaxtyping import Int
 
 from damjax._checks import check_choice, check_positive, check_row_stochastic, check_square
 from damjax._steiner import Edge, dreyfus_wagner, orient, prune
@@ -56,7 +57,7 @@ class Traffic(NamedTuple):
     reply: Int[np.ndarray, "N"]
 
 
-def compile_routes(graph: nx.Graph, weights: Float[np.ndarray, "N N"], *, method: str = "steiner") -> Routes:
+def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "steiner") -> Routes:
     """For each agent a tree over itself and the agents it is interested in, and from the trees the delay table.
 
     Deterministic: the same edges and weights give the same trees, whatever the order in which the graph was built.
@@ -88,16 +89,15 @@ def compile_routes(graph: nx.Graph, weights: Float[np.ndarray, "N N"], *, method
     Source: [DAM] sec. 4; the tree is [DAM]'s Steiner tree rooted at n.
     """
     check_choice("method", method, METHODS)
-    weights = np.asarray(weights)
-    canonical = _canonical(graph)
+    canonical, interest = _canonical(graph), np.asarray(weights)
     num_agents = canonical.number_of_nodes()
-    check_square("weights", weights, num_agents)
-    check_row_stochastic("weights", weights)
+    check_square("weights", interest, num_agents)
+    check_row_stochastic("weights", interest)
 
     hops = np.full((num_agents, num_agents), -1, np.int32)
     trees = []
     for agent in range(num_agents):
-        interests = {int(m): float(weights[agent, m]) for m in np.flatnonzero(weights[agent] > 0)}
+        interests = {int(m): float(interest[agent, m]) for m in np.flatnonzero(interest[agent] > 0)}
         tree = _tree(canonical, agent, interests, method)
         depth = {agent: 0}
         for parent, child in tree:

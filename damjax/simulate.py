@@ -112,8 +112,8 @@ def resume(
         num_steps = _length(associations, num_steps)
         read, slices = None, associations
 
-    def body(state: Any, current: Associations | None) -> tuple[Any, Any]:
-        seen = read(state.step + 1) if current is None else current
+    def body(state: Any, current: Any) -> tuple[Any, Any]:
+        seen = current if read is None else read(state.step + 1)
         after, info = algorithm.step(state, seen)
         return after, observe(state.params, seen, info)
 

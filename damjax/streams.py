@@ -31,7 +31,8 @@ class LinearModel(NamedTuple):
 
     def targets(self, correlation: float | ArrayLike) -> Float[Array, "N dv dk"]:
         """M_n = rho C + (1 - rho) P_n, (N, dv, dk)."""
-        return correlation * self.common + (1 - correlation) * self.personal
+        rho = jnp.asarray(correlation, self.common.dtype)
+        return rho * self.common + (1 - rho) * self.personal
 
     def associations(self, targets: Float[Array, "N dv dk"], time: Int[Array, ""] | int) -> Associations:
         """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt."""
@@ -81,7 +82,7 @@ def draw_linear_model(
         common=jax.random.chisquare(common_key, 2.0, (value_dim, key_dim), dtype),
         personal=mean + jnp.sqrt(variance) * normal,
         keys=jax.random.uniform(cue_key, (num_steps, num_agents, key_dim), dtype, minval=-1.0),
-        noise=noise_std * jax.random.normal(noise_key, (num_steps, num_agents, value_dim), dtype),
+        noise=jnp.asarray(noise_std, dtype) * jax.random.normal(noise_key, (num_steps, num_agents, value_dim), dtype),
     )
 
 

@@ -154,7 +154,7 @@ def _best(correlation, problem, *, protocol, horizons):
 
 def average_regret(
     names: Sequence[str],
-    scales: Mapping[str, Sequence[float]],
+    scales: Mapping[Any, Sequence[float]],
     setting: Setting,
     problem: Problems,
     *,

@@ -38,9 +38,9 @@ class Panel(NamedTuple):
     rates: Mapping[str, list[float]]
 
 
-def horizons(num_steps: int) -> np.ndarray:
+def horizons(num_steps: int) -> list[int]:
     """About four horizons an octave of time, from 10 steps to the end."""
-    return np.unique(np.geomspace(min(10, num_steps), num_steps, 20).round().astype(int))
+    return np.unique(np.geomspace(min(10, num_steps), num_steps, 20).round().astype(int)).tolist()
 
 
 def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
@@ -56,7 +56,7 @@ def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], An
     """
     graph = damjax.graphs.paper_network()
 
-    def measure(setting: Setting, at: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    def measure(setting: Setting, at: list[int]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         return tuned_regret(setting, graph=graph, protocol=protocol, horizons=at, advance=advance)
 
     correlations, concentrations = axes_of(quick)
@@ -64,7 +64,7 @@ def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], An
     panels = {
         "time": Panel("horizon T (steps)", horizons(protocol.num_steps), over_time, {n: [r] for n, r in rates.items()})
     }
-    last = np.array([protocol.num_steps])
+    last = [protocol.num_steps]
     for kind, label, values, make in (
         ("correlation", r"target correlation $\rho$", correlations, lambda v: Setting(correlation=v)),
         ("concentration", "Dirichlet concentration $a$", concentrations, lambda v: Setting(concentration=v)),
@@ -160,7 +160,7 @@ def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[],
     settings = dataclasses.asdict(protocol) | {
         "graph": sorted(damjax.graphs.paper_network().edges),
         "algorithms": ALGORITHMS,
-        "horizons": horizons(protocol.num_steps).tolist(),
+        "horizons": horizons(protocol.num_steps),
         "correlations": axes_of(quick)[0],
         "concentrations": axes_of(quick)[1],
         "default_setting": dataclasses.asdict(Setting()),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import numpy.typing as npt
 
 import damjax
 from tests import reference
@@ -60,7 +61,7 @@ class Case(NamedTuple):
     problem: reference.Problem
 
 
-def case(rng, name, *, num_agents, num_steps, key_dim=3, value_dim=2, dtype=np.float64):
+def case(rng, name, *, num_agents, num_steps, key_dim=3, value_dim=2, dtype: npt.DTypeLike = np.float64):
     """An objective with a random stream and start, for the library and for the reference."""
     made = objective(name, key_dim)
     keys = rng.uniform(-1, 1, (num_steps, num_agents, key_dim)).astype(dtype)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import numpy.typing as npt
 import optax
 import pytest
 
@@ -141,7 +142,7 @@ ALGORITHMS = ("ogd", "adapt_then_combine", "combine_then_adapt", "dam_togd")
 over_algorithms = pytest.mark.parametrize("name", ALGORITHMS)
 
 
-def delta_case(num_steps=20, seed=4, dtype=np.float64):
+def delta_case(num_steps=20, seed=4, dtype: npt.DTypeLike = np.float64):
     return case(np.random.default_rng(seed), "delta_net", num_agents=5, num_steps=num_steps, dtype=dtype)
 
 

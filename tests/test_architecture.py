@@ -44,7 +44,7 @@ def imports(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [f"damjax.{a.name}" for a in node.names] if node.module == "damjax" else [node.module]
+            names = [f"damjax.{a.name}" for a in node.names] if node.module == "damjax" else [node.module or ""]
         for name in names:
             top, _, rest = name.partition(".")
             if top == "damjax":

@@ -61,6 +61,7 @@ def test_a_step_with_rate_one_is_the_recurrence(name, time, gate_shape):
 def test_the_printed_gated_softmax_regulariser_does_not_give_the_recurrence():
     """[AT] prints (1 - g)/(2t); its step misses the recurrence printed beside it, and ours does not."""
     made, params, key, value, gate, features = draw("gated_softmax_attention", 0)
+    assert gate is not None
     time = 3
     step = np.asarray(params) + np.outer(value, features) / time - (1 - gate) / time * np.asarray(params)
     expected = recurrence("gated_softmax_attention", np.asarray(params), value, features, gate, time)

@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.optimize
 
@@ -18,7 +19,7 @@ over_objectives = pytest.mark.parametrize("name", OBJECTIVES)
 NUM_AGENTS, NUM_STEPS = 3, 25
 
 
-def setting(name, seed=0, dtype=np.float64):
+def setting(name, seed=0, dtype: npt.DTypeLike = np.float64):
     rng = np.random.default_rng(seed)
     problem = case(rng, name, num_agents=NUM_AGENTS, num_steps=NUM_STEPS, key_dim=2, dtype=dtype)
     return problem, interests(rng, NUM_AGENTS).astype(dtype)
