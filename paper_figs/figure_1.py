@@ -60,10 +60,10 @@ def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], An
         return tuned_regret(setting, graph=graph, protocol=protocol, horizons=at, advance=advance)
 
     correlations, concentrations = axes_of(quick)
-    over_time, rates = measure(Setting(), horizons(protocol.num_steps))
-    panels = {
-        "time": Panel("horizon T (steps)", horizons(protocol.num_steps), over_time, {n: [r] for n, r in rates.items()})
-    }
+    times = horizons(protocol.num_steps)
+    regret, rates = measure(Setting(), times)
+    constants = {name: [rate] for name, rate in rates.items()}
+    panels = {"time": Panel("horizon T (steps)", np.array(times), regret, constants)}
     last = [protocol.num_steps]
     for kind, label, values, make in (
         ("correlation", r"target correlation $\rho$", correlations, lambda v: Setting(correlation=v)),

@@ -1,0 +1,171 @@
+"""The command line and its files, and the paper's three claims as tests with confidence intervals."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import damjax
+from paper_figs import figure_1
+from paper_figs.__main__ import FIGURES, main
+from paper_figs._experiment import ALGORITHMS, Protocol, Setting, problems, seeds, tuned_regret
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The quick figure as a user makes it, in a process of its own."""
+    out = tmp_path_factory.mktemp("figures")
+    command = [sys.executable, "-m", "paper_figs", "figure_1", "--quick", "--seeds", "3", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_quick_writes_figure_numbers_and_settings(quick):
+    out, done = quick
+    files = {"figure_1.png", "figure_1.pdf", "figure_1.csv", "figure_1_runs.csv", "figure_1.json"}
+    assert {path.name for path in out.iterdir()} == files
+    assert all(f"wrote {out / name}" in done.stdout for name in files)
+    assert "100%" in done.stderr
+    assert (out / "figure_1.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "figure_1.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_summary_is_the_mean_of_the_runs(quick):
+    out, _ = quick
+    with (out / "figure_1.csv").open() as summary, (out / "figure_1_runs.csv").open() as runs:
+        rows, all_runs = list(csv.DictReader(summary)), list(csv.DictReader(runs))
+    point = lambda row: (row["panel"], row["algorithm"], row["x"])  # noqa: E731
+    assert len({point(row) for row in rows}) == len(rows)
+    assert {row["panel"] for row in rows} == {"time", "correlation", "concentration"}
+    for row in rows:
+        values = [float(run["average_regret"]) for run in all_runs if point(run) == point(row)]
+        assert len(values) == int(row["seeds"]) == 3
+        assert np.mean(values) == pytest.approx(float(row["mean"]), rel=1e-9)
+        half_width = 1.96 * np.std(values, ddof=1) / np.sqrt(3)
+        assert float(row["high_95"]) - float(row["mean"]) == pytest.approx(half_width, rel=1e-9)
+
+
+def test_the_settings_redo_the_figure(quick):
+    """From the JSON alone: one run of the CSV, to the last digits."""
+    out, _ = quick
+    record = json.loads((out / "figure_1.json").read_text())
+    assert record["versions"]["jax"] == jax.__version__
+    settings = record["settings"]
+    fields = {name: settings[name] for name in Protocol.__dataclass_fields__}
+    protocol = Protocol(**fields | {"rate_constants": tuple(fields["rate_constants"])})
+    setting = Setting(**settings["default_setting"])
+    regret, rates = tuned_regret(
+        setting, graph=damjax.graphs.paper_network(), protocol=protocol, horizons=settings["horizons"]
+    )
+    assert {name: [rate] for name, rate in rates.items()} == settings["tuned_rate_constants"]["time"]
+    with (out / "figure_1_runs.csv").open() as file:
+        runs = [row for row in csv.DictReader(file) if row["panel"] == "time"]
+    for name in ALGORITHMS:
+        stored = [float(row["average_regret"]) for row in runs if row["algorithm"] == name]
+        np.testing.assert_allclose(np.ravel(regret[name].T), stored, rtol=1e-9)
+
+
+def test_the_command_line_explains_itself(capsys):
+    assert main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in FIGURES)
+    for arguments, message in (
+        (["figure_9"], "no figure is called figure_9; the figures are: figure_1"),
+        (["--seeds", "1"], "--seeds must be at least 2"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(re.search(flag, text) for flag in ("--quick", "--out DIR", "--seeds N", "--list", "default: figures"))
+
+
+def test_every_algorithm_sees_the_same_problems_and_tuning_has_seeds_of_its_own():
+    protocol = Protocol(num_seeds=3, num_tuning_seeds=2, num_steps=5)
+    tuning, final = (jax.random.key_data(seeds(protocol, tuning=tuning)) for tuning in (True, False))
+    assert not set(map(tuple, np.asarray(tuning))) & set(map(tuple, np.asarray(final)))
+    graph = damjax.graphs.paper_network()
+    low, high = (
+        problems(graph, protocol, Setting(concentration=a), seeds(protocol, tuning=False)) for a in (0.1, 10.0)
+    )
+    np.testing.assert_array_equal(low.model.keys, high.model.keys)
+
+
+# The claims, at a size that takes seconds: 12 seeds, T = 1000, constants near the tuned ones of the full figure.
+CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=4, num_steps=1000, rate_constants=(0.4, 1.0, 1.6, 2.5))
+
+
+@pytest.fixture(scope="module")
+def claims():
+    """Average regret of every algorithm at T/4 and T, for the settings that the claims are about."""
+    jax.config.update("jax_enable_x64", True)
+    graph, found = damjax.graphs.paper_network(), {}
+    for name, setting in {
+        "default": Setting(),
+        "own targets": Setting(correlation=0.0),
+        "one target": Setting(correlation=1.0),
+        "concentrated": Setting(concentration=0.05),
+        "spread": Setting(concentration=20.0),
+    }.items():
+        horizons = [CLAIMS.num_steps // 4, CLAIMS.num_steps]
+        found[name], _ = tuned_regret(setting, graph=graph, protocol=CLAIMS, horizons=horizons)
+    return found
+
+
+def interval(samples):
+    """Ends of the 95% interval of a mean over seeds; 2.2 is Student's quantile for 11 degrees of freedom."""
+    half_width = 2.2 * np.std(samples, ddof=1) / np.sqrt(len(samples))
+    return np.mean(samples) - half_width, np.mean(samples) + half_width
+
+
+def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims):
+    """Log-log slope of the average regret over the last two octaves; -1/2 is the rate of the theory."""
+    regret = claims["default"]
+    slopes = {name: interval(np.log(regret[name][:, 1] / regret[name][:, 0]) / np.log(4)) for name in ALGORITHMS}
+    assert slopes["OGD"][1] < -0.5
+    assert slopes["DAM-TOGD"][1] < -0.5
+    assert slopes["C-DOGD"][0] > -0.4
+    assert interval(regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1])[0] > 0
+
+
+def test_claim_the_gap_opens_as_targets_differ(claims):
+    gaps = {name: regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1] for name, regret in claims.items()}
+    assert interval(gaps["own targets"] - gaps["default"])[0] > 0
+    assert interval(gaps["default"] - gaps["one target"])[0] > 0
+
+
+def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
+    """In loss per step, from concentration 20 to 0.05: consensus loses several times what the others do."""
+    change = {name: claims["concentrated"][name][:, 1] - claims["spread"][name][:, 1] for name in ALGORITHMS}
+    level = np.mean(claims["spread"]["C-DOGD"][:, 1])
+    assert interval(change["C-DOGD"])[0] > 2 * level
+    for name in ("OGD", "DAM-TOGD"):
+        assert interval(change["C-DOGD"] - 4 * np.abs(change[name]))[0] > 0
+
+
+def test_the_numbers_expected_of_the_full_figure(claims):
+    """An independent three-seed run with T = 2000 gave .019/.11/.033 at the default; half the steps, twice the regret
+    of the two that fall."""
+    means = {name: claims["default"][name][:, 1].mean() for name in ALGORITHMS}
+    assert means["OGD"] == pytest.approx(0.033, rel=0.35)
+    assert means["C-DOGD"] == pytest.approx(0.12, rel=0.35)
+    assert means["DAM-TOGD"] == pytest.approx(0.06, rel=0.35)
+
+
+def test_a_regret_that_is_not_finite_stops_the_figure(monkeypatch):
+    protocol = Protocol(num_seeds=2, num_tuning_seeds=2, num_steps=20, rate_constants=(0.5,))
+    monkeypatch.setattr(damjax.schedules, "inverse_sqrt", lambda scale: lambda count: jnp.nan * count)
+    with pytest.raises(FloatingPointError, match=r"OGD at Setting.* not finite; lower the rate constants"):
+        figure_1.compute(protocol, quick=True)

@@ -1,0 +1,34 @@
+"""The README's example runs, its commands are those of .ci/run, and it is short."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(example.strip().splitlines()) <= 14
+    names = {}
+    exec(example, names)
+    assert names["regret"].shape == (3, 10)
+    average = names["regret"].mean(axis=1) / names["horizons"]
+    assert average[2] < average[1] < average[0]
+
+
+def test_it_is_short_and_its_links_exist():
+    assert len(README.splitlines()) <= 120
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_ci_runs_the_readme_command_to_the_letter():
+    commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert any(command in (ROOT / ".ci" / "run").read_text() for command in commands)
+
+
+def test_every_module_is_listed():
+    for path in (ROOT / "damjax").glob("[a-z]*.py"):
+        assert f"`{path.stem}`" in README, path.stem
