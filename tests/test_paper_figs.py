@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +62,9 @@ def test_the_settings_redo_the_figure(quick):
     record = json.loads((out / "figure_1.json").read_text())
     assert record["versions"]["jax"] == jax.__version__
     settings = record["settings"]
-    fields = {name: settings[name] for name in Protocol.__dataclass_fields__}
-    protocol = Protocol(**fields | {"rate_constants": tuple(fields["rate_constants"])})
+    fields: dict[str, Any] = {name: settings[name] for name in Protocol.__dataclass_fields__}
+    fields["rate_constants"] = tuple(fields["rate_constants"])
+    protocol = Protocol(**fields)
     setting = Setting(**settings["default_setting"])
     regret, rates = tuned_regret(
         setting, graph=damjax.graphs.paper_network(), protocol=protocol, horizons=settings["horizons"]
