@@ -21,6 +21,7 @@ from damjax._types import Info as Info
 from damjax.algorithms import c_dogd as c_dogd
 from damjax.algorithms import dam_togd as dam_togd
 from damjax.algorithms import ogd as ogd
+from damjax.batching import vmap_last as vmap_last
 from damjax.simulate import Trace as Trace
 from damjax.simulate import resume as resume
 from damjax.simulate import simulate as simulate

@@ -5,8 +5,11 @@ operands; as sums of elementwise products they fuse into one vectorised loop, se
 terms (``tests/benchmarks`` measures it). Past that the ordinary operation is the better program and the smaller one.
 """
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 MAX_UNROLLED_TERMS = 32
 
@@ -32,6 +35,21 @@ def aggregate(
             jnp.broadcast_to(features, (*weights.shape, features.shape[2])),
         )
     return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(weights.shape[1])])
+
+
+def materialized(compute: Callable[[], Array], time: Int[Array, ""]) -> Array:
+    """The value of ``compute()``, computed once and stored.
+
+    XLA on CPU would repeat an elementwise computation inside each of its consumers, and inside the write to a delay
+    queue, where its loop is scalar. A branch is a border that fusion does not cross; this one is always taken, since
+    ``time`` counts from 1, but the compiler cannot know.
+
+    Args:
+        compute: makes one array.
+        time: the current step, traced.
+    """
+    shape = jax.eval_shape(compute)
+    return jax.lax.cond(time > 0, compute, lambda: jnp.zeros(shape.shape, shape.dtype))
 
 
 def sum_last(x: Float[Array, "*batch terms"]) -> Float[Array, "*batch"]:

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_square
-from damjax._contractions import predictions
+from damjax._contractions import materialized, predictions
 from damjax._types import ArrayLike, Associations, Info, Schedule
 from damjax.objectives import Objective
 
@@ -80,9 +80,10 @@ def recall(
 ) -> tuple[Float[Array, "M df"], Float[Array, "N M dv"]]:
     """Features of every cue, and the residual of every association m under every memory n."""
     features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
+    recalled = materialized(lambda: predictions(params, features), time)
     over_senders = jax.vmap(objective.residual, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
-    return features, over_pairs(predictions(params, features), associations.values, time.astype(params.dtype))
+    return features, over_pairs(recalled, associations.values, time.astype(params.dtype))
 
 
 def ridge_coefficients(objective: Objective, associations: Associations, time: Array, params: Array) -> Array | None:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_square
-from damjax._contractions import predictions, sum_last
+from damjax._contractions import materialized, predictions, sum_last
 from damjax._steps import ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
 from damjax.comparators import Moments, minimizer, minimum
@@ -45,7 +45,8 @@ def step_losses(
     features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
     over_senders = jax.vmap(objective.loss, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
-    losses = over_pairs(predictions(params, features), associations.values, clock)
+    recalled = materialized(lambda: predictions(params, features), time)
+    losses = over_pairs(recalled, associations.values, clock)
     interest = jnp.asarray(weights, params.dtype)
     total = sum_last(interest * losses)
     if (ridge := ridge_coefficients(objective, associations, time, params)) is not None:

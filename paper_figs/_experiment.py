@@ -137,7 +137,8 @@ def _losses(name, scales, correlation, problem, *, graph, protocol, horizons):
         )
         return jnp.cumsum(losses)[np.array(horizons) - 1]
 
-    return jax.vmap(jax.vmap(run, in_axes=(0, None)), in_axes=(None, 0))(scales, problem)
+    over_scales = damjax.vmap_last(run, in_axes=(0, None))
+    return damjax.vmap_last(over_scales, in_axes=(None, 0))(scales, problem)
 
 
 @functools.partial(jax.jit, static_argnames=("protocol", "horizons"))

@@ -30,6 +30,7 @@ ALLOWED = {
     "delays": (BASE, ARRAYS),
     "algorithms": (STEPS, ARRAYS),
     "simulate": (BASE, ARRAYS),
+    "batching": (set(), {"jax"}),
     "comparators": (BASE | {"domains"}, ARRAYS),
     "regret": (STEPS | {"comparators", "simulate"}, ARRAYS),
     "plotting": (None, {"matplotlib", "networkx", "numpy", "jaxtyping"}),

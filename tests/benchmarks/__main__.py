@@ -91,14 +91,20 @@ def main() -> None:
     print(f"{'':34s} {'runs':>5s} {'compile s':>10s} {'run s':>8s} {'ms / step':>10s} {'per run':>10s}")
     report("batched NumPy", numpy_seconds, 0.0, num_runs, args.steps, baseline)
 
-    batched = jax.vmap(functools.partial(run, delays=delays))
+    one = functools.partial(run, delays=delays)
     devices = jax.devices()
     everything = (keys, values, weights, scale)
-    cases = [("damjax, vmap, one device", devices[:1], everything)]
+    alone = (keys[:1], values[:1], weights[:1], scale[:1])
+    cases = [
+        ("damjax, jax.vmap", jax.vmap(one), devices[:1], everything),
+        ("damjax, vmap_last", damjax.vmap_last(one), devices[:1], everything),
+        ("damjax, one run alone", jax.vmap(one), devices[:1], alone),
+    ]
     if len(devices) > 1 and num_runs % len(devices) == 0:
-        cases.append((f"damjax, vmap, {len(devices)} {devices[0].platform} devices", devices, everything))
-    cases.append(("damjax, one run alone", devices[:1], (keys[:1], values[:1], weights[:1], scale[:1])))
-    for name, used, arrays in cases:
+        kind = f"{len(devices)} {devices[0].platform} devices"
+        cases.insert(2, (f"damjax, vmap_last, {kind}", damjax.vmap_last(one), devices, everything))
+        cases.insert(1, (f"damjax, jax.vmap, {kind}", jax.vmap(one), devices, everything))
+    for name, batched, used, arrays in cases:
         mesh = jax.sharding.Mesh(np.array(used), ("runs",))
         placed = jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("runs")))
         start = time.perf_counter()
