@@ -100,6 +100,12 @@ def _bind(eqn: JaxprEqn, *arrays: Any) -> list[Any]:
     return out if eqn.primitive.multiple_results else [out]
 
 
+def _result_shape(eqn: JaxprEqn) -> tuple[int, ...]:
+    """The shape of the (first) result, for one run."""
+    aval: Any = eqn.outvars[0].aval
+    return aval.shape
+
+
 def _spread(value: Value, size: int, shape: tuple[int, ...] | None = None) -> jax.Array:
     """The value with a trailing axis of runs behind its shape, or behind ``shape``, to which it is broadcast."""
     array = jnp.asarray(value.array)
@@ -119,7 +125,7 @@ def _fallback(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
 
 def _elementwise(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
     """Operands of one shape, with ones in it, or scalars."""
-    shape = eqn.outvars[0].aval.shape
+    shape = _result_shape(eqn)
     return [Value(out, True) for out in _bind(eqn, *(_spread(operand, size, shape) for operand in operands))]
 
 
@@ -176,7 +182,7 @@ def _gather(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
         return _fallback(eqn, operands, size)
     params = dict(eqn.params)
     numbers = params["dimension_numbers"]
-    rank = len(eqn.outvars[0].aval.shape)
+    rank = len(_result_shape(eqn))
     params["dimension_numbers"] = numbers._replace(offset_dims=(*numbers.offset_dims, rank))
     params["slice_sizes"] = (*params["slice_sizes"], size)
     return [Value(eqn.primitive.bind(operand.array, indices.array, **params), True)]

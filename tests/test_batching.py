@@ -1,5 +1,7 @@
 """vmap_last is jax.vmap: rule by rule, on whole runs, under grad and jit, and for operations it has no rule for."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ rng = np.random.default_rng(0)
 MATRICES, VECTORS = rng.normal(size=(7, 3, 4)), rng.normal(size=(7, 4))
 
 
-def both(fun, *args, in_axes=0):
+def both(fun, *args, in_axes: Any = 0):
     fast, plain = vmap_last(fun, in_axes), jax.vmap(fun, in_axes)
     expected = plain(*args)
     chex.assert_trees_all_close(fast(*args), expected, rtol=1e-12)
