@@ -1,6 +1,6 @@
 """The pieces that every algorithm's step is made of."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,8 +98,8 @@ def ridge_coefficients(objective: Objective, associations: Associations, time: A
 
 
 def transformed(
-    transform: optax.GradientTransformation, gradient: Array, state: optax.OptState, params: Array
-) -> tuple[Array, optax.OptState]:
+    transform: optax.GradientTransformation, gradient: Array, state: Any, params: Array
+) -> tuple[Array, Any]:
     """Each agent's own transformation of its own gradient."""
     direction, state = jax.vmap(transform.update)(gradient, state, params)
     return jnp.asarray(direction), state
