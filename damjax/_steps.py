@@ -71,8 +71,18 @@ def check_associations(params: Array, associations: Associations, objective: Obj
             f"params has feature dimension df = {feature_dim}, but the objective maps keys of length {keys.shape[1]} to"
             f" {features.shape[0]} features; make the memories (N, dv, {features.shape[0]})"
         )
-    if objective.gated and gates is None:
-        raise ValueError("this objective needs gates in its associations, but gates is None")
+    if objective.gated:
+        if gates is None:
+            raise ValueError("this objective needs gates in its associations, but gates is None")
+        shapes = [
+            (num_agents,),
+            *((num_agents, rows, columns) for rows in (1, value_dim) for columns in (1, feature_dim)),
+        ]
+        if gates.shape not in shapes:
+            raise ValueError(
+                f"associations.gates must have shape ({num_agents},), or ({num_agents}, rows, columns) with rows 1 or"
+                f" {value_dim} and columns 1 or {feature_dim}, but it is {gates.shape}"
+            )
 
 
 def recall(
@@ -113,9 +123,12 @@ def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DType
 
 def make_info(time: Array, gradient: Array, num_applied: Array, moved: Array, params: Array) -> Info:
     """What a person wants to see; ``moved`` is where the step led before the projection."""
+    squared = jnp.sum(gradient**2, axis=(1, 2))
+    # The slope of a norm at zero, where nothing has arrived yet, is NaN, and would spoil derivatives of whole runs.
+    grad_norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
     return Info(
         time=time,
-        grad_norm=jnp.linalg.norm(gradient, axis=(1, 2)),
+        grad_norm=grad_norm,
         num_applied=num_applied,
         projected=jnp.any(moved != params, axis=(1, 2)),
         finite=jnp.all(jnp.isfinite(params), axis=(1, 2)),

@@ -9,6 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from damjax._checks import check_positive
+
 ArrayLike = jax.Array | np.ndarray
 Schedule = Callable[[Any], Any]
 LearningRate = float | ArrayLike | Schedule
@@ -77,4 +79,6 @@ def as_schedule(learning_rate: LearningRate) -> Schedule:
     """A float is a constant rate, as in optax; a schedule is taken as it is."""
     if callable(learning_rate):
         return learning_rate
-    return lambda count: jnp.full(jnp.shape(count), learning_rate)
+    if (rate := concrete(learning_rate)) is not None:
+        check_positive("learning_rate", rate, allow_zero=True)
+    return lambda count: jnp.broadcast_to(jnp.asarray(learning_rate), jnp.shape(count))

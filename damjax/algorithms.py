@@ -281,7 +281,8 @@ def dam_togd(
     first_arrival = jnp.min(round_trips, axis=1, where=wanted, initial=max_delay)
     if table is None:
         # A delay that the queues cannot hold would read some other message's slot.
-        weights = jnp.where(wanted & (round_trips >= length), jnp.nan, weights)
+        held = (round_trips >= 0) & (round_trips < length)
+        weights = jnp.where(wanted & ~held, jnp.nan, weights)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> DamTogdState:
         base = init_state(params, num_agents, transform)

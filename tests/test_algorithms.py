@@ -358,6 +358,23 @@ def test_a_traced_delay_beyond_max_delay_is_nan_and_not_another_message():
     assert not finite[:, 3].any()
 
 
+def test_derivatives_are_finite_from_zero_memories_while_nothing_has_arrived():
+    """Zero gradients, zero memories and the edge of the ball: the places where a norm has no slope."""
+    swap = np.kron(np.eye(2), [[0.0, 1.0], [1.0, 0.0]])[:4, :4]
+    made = case(np.random.default_rng(0), "delta_net", num_agents=4, num_steps=12)
+    delays = damjax.routing.compile_routes(nx.path_graph(4), swap).delays
+
+    def total(rate, radius):
+        ball = damjax.domains.frobenius_ball(radius)
+        algorithm = damjax.dam_togd(made.objective, swap, delays, learning_rate=inverse_sqrt(rate), domain=ball)
+        state, trace = damjax.simulate(algorithm, 0 * made.params, made.stream)
+        return jnp.sum(state.params**2) + jnp.sum(trace.info.grad_norm)
+
+    for differentiate in (jax.grad, jax.jacfwd):
+        assert np.isfinite(differentiate(total, argnums=(0, 1))(0.5, 0.3)).all()
+    assert np.isfinite(jax.hessian(total)(0.5, 0.3))
+
+
 def test_info_tells_what_happened():
     problem = delta_case()
     algorithm = conformance("ogd", rate=5.0)

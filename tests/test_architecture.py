@@ -14,7 +14,7 @@ STEPS = FEEDS | {"_steps"}
 # module -> what it may import: modules of damjax, and libraries beside the standard one.
 ALLOWED = {
     "__init__": (None, set()),
-    "_types": (set(), ARRAYS),
+    "_types": ({"_checks"}, ARRAYS),
     "_checks": (set(), {"numpy"}),
     "_steiner": (set(), {"networkx", "numpy"}),
     "_contractions": (set(), {"jax", "jaxtyping"}),

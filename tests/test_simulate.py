@@ -134,6 +134,8 @@ def table(**entries):
         (lambda: dam(np.zeros((3, 3))), "delays must be integers (time steps), but their dtype is float64"),
         (lambda: dam(np.zeros((2, 2), int)), "delays must have shape (3, 3)"),
         (lambda: jax.jit(lambda d: dam(d).init(jnp.zeros((3, 1, 1))))(table()), "max_delay must be given when delays"),
+        (lambda: ogd(learning_rate=-0.1), "learning_rate must be finite and non-negative, but it is -0.1"),
+        (lambda: ogd(learning_rate=float("nan")), "learning_rate must be finite and non-negative, but it is nan"),
         (lambda: ogd().init(np.zeros((4, 2, 3))), "params must hold one memory per agent, shape (3, dv, df)"),
         (lambda: ogd().init(np.zeros((3, 2))), "but its shape is (3, 2)"),
         (lambda: ogd().init(np.zeros((3, 2, 3), int)), "params must be floating-point, but their dtype is int"),
@@ -179,3 +181,6 @@ def test_a_gated_objective_asks_for_gates():
     gated = damjax.ogd(damjax.objectives.gated_linear_attention(), thirds, learning_rate=0.1, domain=ball)
     with pytest.raises(ValueError, match="needs gates in its associations, but gates is None"):
         damjax.simulate(gated, made.params, made.stream)
+    for shape in ((10, 3, 2), (10, 3, 3, 3), (10, 2)):
+        with pytest.raises(ValueError, match=r"gates must have shape \(3,\), or \(3, rows, columns\) with rows 1 or 2"):
+            damjax.simulate(gated, made.params, made.stream._replace(gates=np.ones(shape)))
