@@ -75,10 +75,25 @@ def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int
 
 def check_positive(name: str, number: np.ndarray, *, allow_zero: bool = False) -> None:
     """Raise unless ``number`` is finite and positive (or zero, where that is allowed)."""
+    if not (np.issubdtype(number.dtype, np.integer) or np.issubdtype(number.dtype, np.floating)):
+        raise ValueError(f"{name} must be a real number, but it is {number.tolist()!r}")
     if not np.all(np.isfinite(number)) or np.any(number < 0) or (not allow_zero and np.any(number == 0)):
         raise ValueError(
             f"{name} must be finite and {'non-negative' if allow_zero else 'positive'}, but it is {number}"
         )
+
+
+def check_count(name: str, number: object) -> None:
+    """Raise unless ``number`` is a positive whole number, of an integer type."""
+    value = np.asarray(number)
+    if not np.issubdtype(value.dtype, np.integer) or value.shape != () or value < 1:
+        raise ValueError(f"{name} must be a positive integer, but it is {number!r}")
+
+
+def check_instance(name: str, value: object, kind: type, fix: str) -> None:
+    """Raise unless ``value`` is what the library's own factories make."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, but it is {value!r}; {fix}")
 
 
 def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:

@@ -26,7 +26,7 @@ def dreyfus_wagner(graph: nx.Graph, root: int, interests: Mapping[int, float]) -
     """
     num_nodes = graph.number_of_nodes()
     terminals = sorted(interests)
-    hops = np.zeros((num_nodes, num_nodes))
+    hops = np.full((num_nodes, num_nodes), np.inf)
     for source, lengths in nx.all_pairs_shortest_path_length(graph):
         hops[source, list(lengths)] = list(lengths.values())
     # A tree has fewer than N edges, so all interests (together at most their sum) ride over fewer than N of them.

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_square
+from damjax._checks import check_instance, check_square
 from damjax._contractions import materialized, predictions
 from damjax._types import ArrayLike, Associations, Info, Schedule
+from damjax.domains import Domain
 from damjax.objectives import Objective
 
 
@@ -30,8 +31,14 @@ class OgdState(NamedTuple):
 
 def num_agents_of(name: str, matrix: ArrayLike) -> int:
     """N of an (N, N) matrix, traced or not."""
-    check_square(name, np.empty(jnp.shape(matrix)))
-    return jnp.shape(matrix)[0]
+    check_square(name, np.empty(np.shape(matrix)))
+    return np.shape(matrix)[0]
+
+
+def check_parts(objective: Objective, domain: Domain) -> None:
+    """Raise unless the parts of an algorithm are what their factories make."""
+    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
+    check_instance("domain", domain, Domain, "call a factory of damjax.domains, such as frobenius_ball(radius)")
 
 
 def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation) -> OgdState:
@@ -40,7 +47,7 @@ def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTran
         raise ValueError(
             f"params must hold one memory per agent, shape ({num_agents}, dv, df), but its shape is {jnp.shape(params)}"
         )
-    params = jnp.asarray(params)
+    params = jnp.asarray(params, params.dtype)  # a Python number's weak type would change after the first step
     if not jnp.issubdtype(params.dtype, jnp.floating):
         raise ValueError(f"params must be floating-point, but their dtype is {params.dtype}; use .astype(float)")
     return OgdState(jnp.zeros((), jnp.int32), params, jax.vmap(transform.init)(params))
@@ -115,6 +122,11 @@ def transformed(
     return jnp.asarray(direction), state
 
 
+def select(condition: Array, new: Any, old: Any) -> Any:
+    """``new`` where the condition holds, else ``old``, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
 def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DTypeLike) -> Float[Array, "N 1 1"]:
     """Rates ready to multiply memories; 0 while nothing has arrived."""
     rates = jnp.broadcast_to(jnp.asarray(schedule(jnp.maximum(count, 1).astype(dtype)), dtype), count.shape)
@@ -130,6 +142,6 @@ def make_info(time: Array, gradient: Array, num_applied: Array, moved: Array, pa
         time=time,
         grad_norm=grad_norm,
         num_applied=num_applied,
-        projected=jnp.any(moved != params, axis=(1, 2)),
+        projected=jnp.any((moved != params) & jnp.isfinite(moved), axis=(1, 2)),
         finite=jnp.all(jnp.isfinite(params), axis=(1, 2)),
     )

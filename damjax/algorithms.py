@@ -27,12 +27,14 @@ from damjax._steps import (
 )
 from damjax._steps import (
     check_associations,
+    check_parts,
     init_state,
     make_info,
     num_agents_of,
     rates_at,
     recall,
     ridge_coefficients,
+    select,
     transformed,
 )
 from damjax._types import (
@@ -88,6 +90,7 @@ def ogd(
 
     Source: [DAM] eq. 3.
     """
+    check_parts(objective, domain)
     num_agents = num_agents_of("weights", weights)
     if (values := concrete(weights)) is not None:
         check_row_stochastic("weights", values)
@@ -156,6 +159,7 @@ def c_dogd(
 
     Source: [DAM] eq. 5.
     """
+    check_parts(objective, domain)
     num_agents = num_agents_of("mixing", mixing)
     check_choice("order", order, ORDERS)
     if (values := concrete(mixing)) is not None:
@@ -234,14 +238,15 @@ def dam_togd(
     Args:
         objective: the memory loss f.
         weights: interest weights W, (N, N), row-stochastic.
-        delays: round trips tau, (N, N) integers, even; entries where the weight is 0 are ignored. See
+        delays: round trips tau, (N, N) integers, even; entries where the (concrete) weight is 0 are ignored. See
             ``damjax.routing.compile_routes``.
         learning_rate: a float is a constant rate; a schedule maps the count t - tau_n,min, (N,), to rates, where
             tau_n,min is the shortest round trip of agent n (0 whenever w_nn > 0). Before that count reaches 1 nothing
             has arrived and the rate is 0.
         domain: the feasible set, P its projection.
         max_delay: what the queues are built for; taken from ``delays`` when it is concrete, needed when it is traced.
-            A traced delay beyond it turns the agent's memory into NaN rather than read a wrong slot.
+            A traced delay that is odd, negative or beyond it turns the agent's memory into NaN rather than read a
+            wrong slot.
         transform: as for ``ogd``.
 
     Returns:
@@ -264,6 +269,7 @@ def dam_togd(
 
     Source: [DAM] eq. 7.
     """
+    check_parts(objective, domain)
     num_agents = num_agents_of("weights", weights)
     check_square("delays", np.empty(jnp.shape(delays)), num_agents)
     if (values := concrete(weights)) is not None:
@@ -277,12 +283,12 @@ def dam_togd(
     length, schedule, transform = max_delay + 1, as_schedule(learning_rate), transform or optax.identity()
 
     # Entries without interest may hold anything: what they read is multiplied by a zero weight.
-    round_trips, wanted = jnp.asarray(delays), jnp.asarray(weights) != 0
+    round_trips, wanted = jnp.asarray(delays, jnp.int32), jnp.asarray(weights) != 0
     first_arrival = jnp.min(round_trips, axis=1, where=wanted, initial=max_delay)
     if table is None:
-        # A delay that the queues cannot hold would read some other message's slot.
-        held = (round_trips >= 0) & (round_trips < length)
-        weights = jnp.where(wanted & ~held, jnp.nan, weights)
+        # No table of round trips: it would read some other message's slot.
+        possible = (round_trips >= 0) & (round_trips < length) & (round_trips % 2 == 0)
+        weights = jnp.where(wanted & ~possible, jnp.nan, weights)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> DamTogdState:
         base = init_state(params, num_agents, transform)
@@ -299,6 +305,11 @@ def dam_togd(
 
     def step(state: DamTogdState, associations: Associations) -> tuple[DamTogdState, Info]:
         check_associations(state.params, associations, objective)
+        if state.residuals.shape[0] != length:
+            raise ValueError(
+                f"state must come from this algorithm: its queues have length {state.residuals.shape[0]}, but max_delay"
+                f" + 1 is {length}; declare the same max_delay for every part of a run"
+            )
         time = state.step + 1
         features, residuals = recall(objective, state.params, associations, time)
         state = state._replace(
@@ -321,8 +332,11 @@ def dam_togd(
             asked = queues.pop_receivers(memories, time, round_trips)
             gradient = gradient + jnp.einsum("nm,nmij->nij", interest, shrinkage * asked)
 
+        count = time - first_arrival
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
-        moved = state.params - rates_at(schedule, time - first_arrival, state.params.dtype) * direction
+        # A transformation that counts or averages starts with the first gradient, as the rate does.
+        transform_state = jax.vmap(select)(count > 0, transform_state, state.transform)
+        moved = state.params - rates_at(schedule, count, state.params.dtype) * direction
         params = jax.vmap(domain.project)(moved)
         num_applied = jnp.sum(wanted & (time > round_trips), axis=1, dtype=jnp.int32)
         info = make_info(time, gradient, num_applied, moved, params)

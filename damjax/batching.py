@@ -52,21 +52,23 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
         axes = tuple(in_axes) if isinstance(in_axes, Sequence) else (in_axes,) * len(args)
         if len(axes) != len(args) or any(axis not in (0, None) for axis in axes):
             raise ValueError(f"in_axes must be 0 or None for each of {len(args)} arguments, but it is {in_axes}")
-        args = jax.tree.map(jnp.asarray, args)
-        flags = [axis == 0 for axis, arg in zip(axes, args, strict=True) for _ in jax.tree.leaves(arg)]
-        leaves, structure = jax.tree.flatten(args)
-        sizes = {leaf.shape[0] for leaf, flag in zip(leaves, flags, strict=True) if flag}
-        if len(sizes) != 1:
-            raise ValueError(f"mapped arguments must have one common leading length, but they have {sorted(sizes)}")
-        one = [leaf[0] if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
-        closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*jax.tree.unflatten(structure, one))
-        values = [
-            Value(jnp.moveaxis(leaf, 0, -1), True) if flag else Value(leaf, False)
-            for leaf, flag in zip(leaves, flags, strict=True)
-        ]
-        (size,) = sizes
+        chosen = [arg for axis, arg in zip(axes, args, strict=True) if axis == 0]
+        leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, chosen))
+        shapes = [jnp.shape(leaf) for leaf in leaves]
+        if () in shapes or len({shape[0] for shape in shapes}) != 1:
+            raise ValueError(f"mapped arguments must have one common leading length, but their shapes are {shapes}")
+        size = shapes[0][0]
+
+        def one(*mapped_args: Any) -> Any:
+            # As under jax.vmap, arguments that are not mapped stay as they are: static where they were.
+            rest = iter(mapped_args)
+            return fun(*(next(rest) if axis == 0 else arg for axis, arg in zip(axes, args, strict=True)))
+
+        examples = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+        closed, result = jax.make_jaxpr(one, return_shape=True)(*jax.tree.unflatten(structure, examples))
+        values = [Value(jnp.moveaxis(leaf, 0, -1), mapped=True) for leaf in leaves]
         results = [jnp.moveaxis(_spread(out, size), -1, 0) for out in _evaluate(closed, values, size)]
-        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+        return jax.tree.unflatten(jax.tree.structure(result), results)
 
     return functools.wraps(fun)(mapped)
 

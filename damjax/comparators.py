@@ -63,7 +63,7 @@ def minimizer(moments: Moments, domain: Domain) -> Float[Array, "*batch dv df"]:
         domain: from ``damjax.domains``.
 
     Returns:
-        U, (.., dv, df). Derivatives do not flow through it; see ``minimum``.
+        U, (.., dv, df); NaN where F has no minimum. Derivatives do not flow through it; see ``minimum``.
 
     Raises:
         ValueError: a linear loss on an unconstrained domain, which has no minimum.
@@ -86,10 +86,11 @@ def minimizer(moments: Moments, domain: Domain) -> Float[Array, "*batch dv df"]:
 
 
 def minimum(moments: Moments, domain: Domain) -> Float[Array, "*batch"]:
-    """min of F over the domain, differentiable once in the moments and in the radius of a ball.
+    """min of F over the domain, differentiable once in the moments, the radius of a ball and the bounds of a box.
 
     By the envelope theorem the derivative of the minimum is that of F at the fixed minimiser; a ball's minimiser is
-    scaled by R / stop_gradient(R) to let the derivative in R, -lam R, through.
+    scaled by R / stop_gradient(R) to let the derivative in R, -lam R, through, and a box's entries at a bound move with
+    it. Only first derivatives are right: a second one would take the derivative of the minimiser itself.
 
     Args:
         moments: with any leading batch axes.
@@ -106,9 +107,13 @@ def minimum(moments: Moments, domain: Domain) -> Float[Array, "*batch"]:
         (-10.0, -5.0)
     """
     best = minimizer(moments, domain)
-    if isinstance(domain.shape, FrobeniusBall):
-        radius = jnp.asarray(domain.shape.radius, best.dtype)
-        best = best * (radius / jax.lax.stop_gradient(radius))
+    match domain.shape:
+        case FrobeniusBall(radius):
+            radius = jnp.asarray(radius, best.dtype)
+            best = best * (radius / jax.lax.stop_gradient(radius))
+        case Box(lower, upper):
+            lower, upper = jnp.asarray(lower, best.dtype), jnp.asarray(upper, best.dtype)
+            best = jnp.where(best <= lower, lower, jnp.where(best >= upper, upper, best))
     return moments.value(best)
 
 
@@ -139,7 +144,8 @@ def _diagonal_minimizer(
     free = jnp.where(curvature > 0, linear / jnp.where(curvature > 0, curvature, 1), 0)
     match domain.shape:
         case Box(lower, upper):
-            return jnp.clip(jnp.where(flat, jnp.inf * jnp.sign(linear), free), lower, upper)
+            steepest = jnp.where(flat, jnp.inf * jnp.sign(linear), free)
+            return jnp.clip(steepest, jnp.asarray(lower, linear.dtype), jnp.asarray(upper, linear.dtype))
         case FrobeniusBall(radius):
             multiplier = _multiplier(linear, curvature, jnp.asarray(radius, linear.dtype))
             inside = ~jnp.any(flat) & (jnp.linalg.norm(free) <= radius)
@@ -147,7 +153,8 @@ def _diagonal_minimizer(
             # The last bit of the multiplier must not push the comparator out of its ball.
             return jnp.where(inside, free, domain.project(bounded))
         case _:
-            return free
+            # A direction without curvature leads to minus infinity: no minimiser, and no silent zero for it.
+            return jnp.where(jnp.any(flat), jnp.nan, free)
 
 
 def _multiplier(

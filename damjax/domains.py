@@ -59,6 +59,8 @@ def frobenius_ball(radius: float | ArrayLike) -> Domain:
         >>> ball.project(jnp.array([[0.0, 4.0]])).tolist(), ball.diameter
         ([[0.0, 1.0]], 2.0)
     """
+    if np.shape(radius) != ():
+        raise ValueError(f"radius must be one number, but its shape is {np.shape(radius)}; map over radii with vmap")
     if (value := concrete(radius)) is not None:
         check_positive("radius", value)
 

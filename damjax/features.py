@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_positive
+from damjax._checks import check_count, check_positive
 
 FeatureMap = Callable[[Float[Array, "dk"]], Float[Array, "df"]]
 
@@ -51,8 +51,8 @@ def positive_orthogonal(key: Key[Array, ""], *, key_dim: int, num_features: int)
 
     Source: Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1 and sec. 2.4.
     """
-    check_positive("key_dim", np.asarray(key_dim))
-    check_positive("num_features", np.asarray(num_features))
+    check_count("key_dim", key_dim)
+    check_count("num_features", num_features)
     num_blocks = -(-num_features // key_dim)
     direction_key, length_key = jax.random.split(key)
     rotations = jax.random.orthogonal(direction_key, key_dim, shape=(num_blocks,))
@@ -90,7 +90,7 @@ def taylor(*, key_dim: int, degree: int) -> FeatureMap:
         >>> phi(q).shape, bool(abs(phi(q) @ phi(k) - (1 + s + s**2 / 2)) < 1e-6)
         ((7,), True)
     """
-    check_positive("key_dim", np.asarray(key_dim))
+    check_count("key_dim", key_dim)
     check_positive("degree", np.asarray(degree), allow_zero=True)
 
     def feature_map(cue: Float[Array, "dk"]) -> Float[Array, "df"]:

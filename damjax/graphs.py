@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 
-from damjax._checks import check_positive
+from damjax._checks import check_count
 
 # Ten agents, thirteen links, diameter four: a ring of six with a chord, and a second loop beside it. Long routes
 # and short ones and agents of degree two to four, so that the delays of different agents differ.
@@ -41,7 +41,7 @@ def ring(num_agents: int) -> nx.Graph:
         >>> sorted(ring(3).edges)
         [(0, 1), (0, 2), (1, 2)]
     """
-    check_positive("num_agents", np.asarray(num_agents))
+    check_count("num_agents", num_agents)
     return _with_positions(nx.cycle_graph(num_agents) if num_agents > 2 else nx.path_graph(num_agents))
 
 
@@ -52,7 +52,7 @@ def path(num_agents: int) -> nx.Graph:
         >>> nx.diameter(path(5))
         4
     """
-    check_positive("num_agents", np.asarray(num_agents))
+    check_count("num_agents", num_agents)
     return _with_positions(nx.path_graph(num_agents))
 
 
@@ -63,7 +63,7 @@ def star(num_agents: int) -> nx.Graph:
         >>> nx.diameter(star(5))
         2
     """
-    check_positive("num_agents", np.asarray(num_agents))
+    check_count("num_agents", num_agents)
     return _with_positions(nx.star_graph(num_agents - 1))
 
 
@@ -74,7 +74,7 @@ def complete(num_agents: int) -> nx.Graph:
         >>> complete(4).number_of_edges()
         6
     """
-    check_positive("num_agents", np.asarray(num_agents))
+    check_count("num_agents", num_agents)
     return _with_positions(nx.complete_graph(num_agents))
 
 
@@ -85,8 +85,8 @@ def grid(num_rows: int, num_columns: int) -> nx.Graph:
         >>> sorted(grid(2, 2).edges)
         [(0, 1), (0, 2), (1, 3), (2, 3)]
     """
-    check_positive("num_rows", np.asarray(num_rows))
-    check_positive("num_columns", np.asarray(num_columns))
+    check_count("num_rows", num_rows)
+    check_count("num_columns", num_columns)
     cells = nx.grid_2d_graph(num_rows, num_columns)
     for row, column in cells:
         cells.nodes[row, column]["pos"] = (float(column), float(-row))
@@ -103,7 +103,7 @@ def random_geometric(num_agents: int, radius: float, seed: int) -> nx.Graph:
         >>> nx.is_connected(random_geometric(12, 0.5, seed=0))
         True
     """
-    check_positive("num_agents", np.asarray(num_agents))
+    check_count("num_agents", num_agents)
     graph = nx.random_geometric_graph(num_agents, radius, seed=seed)
     return _connected(graph, f"random_geometric({num_agents}, {radius}, seed={seed})", "a larger radius")
 
@@ -118,7 +118,7 @@ def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
         >>> nx.is_connected(erdos_renyi(12, 0.4, seed=1))
         True
     """
-    check_positive("num_agents", np.asarray(num_agents))
+    check_count("num_agents", num_agents)
     graph = nx.gnp_random_graph(num_agents, probability, seed=seed)
     return _with_positions(
         _connected(graph, f"erdos_renyi({num_agents}, {probability}, seed={seed})", "a larger probability")
@@ -140,16 +140,41 @@ def metropolis_weights(graph: nx.Graph) -> np.ndarray:
                [0.333, 0.333, 0.333],
                [0.   , 0.333, 0.667]])
     """
-    num_agents = graph.number_of_nodes()
-    if set(graph.nodes) != set(range(num_agents)):
-        raise ValueError(
-            f"graph must have the nodes 0..{num_agents - 1}; networkx.convert_node_labels_to_integers renames them"
-        )
-    mixing = np.zeros((num_agents, num_agents))
-    for i, j in graph.edges:
-        if i != j:
-            mixing[i, j] = mixing[j, i] = 1 / (1 + max(graph.degree[i], graph.degree[j]))
+    links = canonical(graph)
+    mixing = np.zeros((len(links), len(links)))
+    for i, j in links.edges:
+        mixing[i, j] = mixing[j, i] = 1 / (1 + max(links.degree[i], links.degree[j]))
     return mixing + np.diag(1 - mixing.sum(axis=1))
+
+
+def canonical(graph: nx.Graph) -> nx.Graph:
+    """The same links in sorted order, on plain integers and without attributes: ties always break the same way.
+
+    Raises:
+        ValueError: not a plain undirected graph, nodes other than 0..N-1, or self-loops.
+
+    Example:
+        >>> list(canonical(nx.Graph([(1, 0), (2, 1)])).edges)
+        [(0, 1), (1, 2)]
+    """
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(f"graph must be a networkx.Graph, but it is {graph!r}; see damjax.graphs")
+    if graph.is_directed() or graph.is_multigraph():
+        raise ValueError(f"graph must be a plain undirected networkx.Graph, but it is a {type(graph).__name__}")
+    if set(graph.nodes) != set(range(graph.number_of_nodes())):
+        strangers = sorted(set(graph.nodes) - set(range(graph.number_of_nodes())), key=str)
+        raise ValueError(
+            f"graph must have the nodes 0..{graph.number_of_nodes() - 1}, but it has {strangers[:5]};"
+            f" networkx.convert_node_labels_to_integers renames them"
+        )
+    if loops := sorted(nx.nodes_with_selfloops(graph)):
+        raise ValueError(
+            f"graph must have no self-loops, but agents {loops} have one; an agent needs no link to itself"
+        )
+    same = nx.Graph()
+    same.add_nodes_from(range(graph.number_of_nodes()))
+    same.add_edges_from(sorted((int(min(edge)), int(max(edge))) for edge in graph.edges))
+    return same
 
 
 def _connected(graph: nx.Graph, call: str, fix: str) -> nx.Graph:

@@ -50,7 +50,7 @@ def curves(
     Args:
         axes: to draw on.
         x: (points,).
-        samples: name -> (seeds, points), at least two seeds.
+        samples: name -> (seeds, points), at least two seeds and at most as many names as ``STYLES``.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -59,6 +59,8 @@ def curves(
         >>> axes.get_legend_handles_labels()[1]
         ['OGD']
     """
+    if len(samples) > len(STYLES):
+        raise ValueError(f"samples must hold at most {len(STYLES)} curves, which is all that can be told apart in grey")
     for style, (name, values) in zip(STYLES, samples.items(), strict=False):
         mean, low, high = mean_interval(values)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int
 
-from damjax._checks import check_choice, check_positive, check_row_stochastic, check_square
+from damjax._checks import check_choice, check_count, check_row_stochastic, check_square
 from damjax._steiner import Edge, dreyfus_wagner, orient, prune
+from damjax.graphs import canonical
 
 METHODS = ("steiner", "steiner_mehlhorn", "exact", "shortest_path")
 MAX_EXACT_TERMINALS = 12  # the exact tree costs 3^(terminals - 1): about a second at twelve
@@ -89,8 +90,8 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
     Source: [DAM] sec. 4; the tree is [DAM]'s Steiner tree rooted at n.
     """
     check_choice("method", method, METHODS)
-    canonical, interest = _canonical(graph), np.asarray(weights)
-    num_agents = canonical.number_of_nodes()
+    links, interest = canonical(graph), np.asarray(weights)
+    num_agents = links.number_of_nodes()
     check_square("weights", interest, num_agents)
     check_row_stochastic("weights", interest)
 
@@ -98,7 +99,7 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
     trees = []
     for agent in range(num_agents):
         interests = {int(m): float(interest[agent, m]) for m in np.flatnonzero(interest[agent] > 0)}
-        tree = _tree(canonical, agent, interests, method)
+        tree = _tree(links, agent, interests, method)
         depth = {agent: 0}
         for parent, child in tree:
             depth[child] = depth[parent] + 1
@@ -120,8 +121,8 @@ def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool 
         >>> traffic(routes, value_dim=5, feature_dim=5)
         Traffic(query=array([50, 50, 50]), reply=array([30, 20, 30]))
     """
-    check_positive("value_dim", np.asarray(value_dim))
-    check_positive("feature_dim", np.asarray(feature_dim))
+    check_count("value_dim", value_dim)
+    check_count("feature_dim", feature_dim)
     tree_edges = np.array([len(tree) for tree in routes.trees])
     reply_size = value_dim + feature_dim if rank_one else value_dim * feature_dim
     return Traffic(
@@ -155,23 +156,3 @@ def _tree(graph: nx.Graph, agent: int, interests: dict[int, float], method: str)
     component = graph.subgraph(reachable)
     tree = nx.algorithms.approximation.steiner_tree(component, sorted(terminals), method=algorithm)
     return orient(set(tree.edges), agent)
-
-
-def _canonical(graph: nx.Graph) -> nx.Graph:
-    """The same links in sorted order and without attributes, so that ties always break the same way."""
-    if graph.is_directed() or graph.is_multigraph():
-        raise ValueError(f"graph must be a plain undirected networkx.Graph, but it is a {type(graph).__name__}")
-    if set(graph.nodes) != set(range(graph.number_of_nodes())):
-        strangers = sorted(set(graph.nodes) - set(range(graph.number_of_nodes())), key=str)
-        raise ValueError(
-            f"graph must have the nodes 0..{graph.number_of_nodes() - 1}, but it has {strangers[:5]};"
-            f" networkx.convert_node_labels_to_integers renames them"
-        )
-    if loops := sorted(nx.nodes_with_selfloops(graph)):
-        raise ValueError(
-            f"graph must have no self-loops, but agents {loops} have one; an agent needs no link to itself"
-        )
-    canonical = nx.Graph()
-    canonical.add_nodes_from(range(graph.number_of_nodes()))
-    canonical.add_edges_from(sorted((min(edge), max(edge)) for edge in graph.edges))
-    return canonical

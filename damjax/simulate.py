@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from damjax._checks import check_count, check_instance
 from damjax._types import Algorithm, ArrayLike, Associations, Info, concrete
 
 Stream = Associations | Callable[[Int[Array, ""]], Associations]
@@ -71,7 +72,7 @@ def simulate(
         >>> norms.shape, int(state.step)
         ((30, 2), 30)
     """
-    return resume(algorithm, algorithm.init(params), associations, observe=observe, num_steps=num_steps)
+    return _scan(algorithm, algorithm.init(params), associations, observe, num_steps)
 
 
 def resume(
@@ -104,11 +105,19 @@ def resume(
         >>> int(state.step)
         30
     """
+    return _scan(algorithm, state, associations, observe, num_steps)
+
+
+def _scan(
+    algorithm: Algorithm, state: Any, associations: Stream, observe: Observer, num_steps: int | None
+) -> tuple[Any, Any]:
     if callable(associations):
         if num_steps is None:
             raise ValueError("num_steps must be given when associations is a function of the time")
         read, slices = associations, None
+        check_count("num_steps", num_steps)
     else:
+        check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
         num_steps = _length(associations, num_steps)
         read, slices = None, associations
 
@@ -142,5 +151,5 @@ def _warn_if_not_finite(params: Array) -> None:
             f"the memories of agents {lost.tolist()} ended as NaN or infinity; likely a learning rate too large for an"
             f" unbounded domain, or a delay beyond max_delay. trace.info.finite tells since when",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

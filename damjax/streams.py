@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_positive
+from damjax._checks import check_count, check_positive
 from damjax._contractions import sum_last
 from damjax._types import ArrayLike, Associations, concrete
 
@@ -35,8 +35,8 @@ class LinearModel(NamedTuple):
         return rho * self.common + (1 - rho) * self.personal
 
     def associations(self, targets: Float[Array, "N dv dk"], time: Int[Array, ""] | int) -> Associations:
-        """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt."""
-        keys, noise = self.keys[time - 1], self.noise[time - 1]
+        """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt; NaN past the end."""
+        keys, noise = (draws.at[time - 1].get(mode="fill", fill_value=jnp.nan) for draws in (self.keys, self.noise))
         return Associations(keys, respond(targets, keys) + noise)
 
 
@@ -69,7 +69,7 @@ def draw_linear_model(
         ("key_dim", key_dim),
         ("value_dim", value_dim),
     ):
-        check_positive(name, np.asarray(number))
+        check_count(name, number)
     if (value := concrete(noise_std)) is not None:
         check_positive("noise_std", value, allow_zero=True)
     dtype = jnp.result_type(float) if dtype is None else dtype
@@ -165,6 +165,7 @@ def from_arrays(
         >>> from_arrays(np.ones((5, 2, 3), np.float32), np.zeros((5, 2, 4), np.float32)).values.shape
         (5, 2, 4)
     """
+    keys, values = (array if hasattr(array, "ndim") else np.asarray(array) for array in (keys, values))
     for name, array in (("keys", keys), ("values", values)):
         if array.ndim != 3:
             raise ValueError(f"{name} must have shape (steps, agents, entries), but its shape is {array.shape}")

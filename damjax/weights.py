@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_positive
+from damjax._checks import check_count, check_positive
 from damjax._types import ArrayLike, concrete
 
 
@@ -42,11 +42,8 @@ def dirichlet(
 
     Source: [DAM] sec. 5.
     """
-    for name, number in (
-        ("num_agents", num_agents),
-        ("concentration", concentration),
-        ("self_factor", self_factor),
-    ):
+    check_count("num_agents", num_agents)
+    for name, number in (("concentration", concentration), ("self_factor", self_factor)):
         if (value := concrete(number)) is not None:
             check_positive(name, value)
     dtype = jnp.result_type(float) if dtype is None else dtype

@@ -20,7 +20,7 @@ ALLOWED = {
     "_contractions": (set(), {"jax", "jaxtyping"}),
     "_steps": (FEEDS, ARRAYS),
     "graphs": ({"_checks"}, {"networkx", "numpy"}),
-    "routing": ({"_checks", "_steiner"}, {"networkx", "numpy", "jaxtyping"}),
+    "routing": ({"_checks", "_steiner", "graphs"}, {"networkx", "numpy", "jaxtyping"}),
     "weights": (BASE, ARRAYS),
     "streams": (BASE | {"_contractions"}, ARRAYS),
     "schedules": (BASE, ARRAYS),

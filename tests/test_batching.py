@@ -161,7 +161,26 @@ def test_the_runs_do_stay_last():
 def test_bad_input():
     with pytest.raises(ValueError, match="in_axes must be 0 or None for each of 1 arguments, but it is 1"):
         vmap_last(jnp.sin, in_axes=1)(VECTORS)
-    with pytest.raises(ValueError, match=r"one common leading length, but they have \[3, 7\]"):
-        vmap_last(jnp.add)(VECTORS, VECTORS[:3])
-    with pytest.raises(ValueError, match=r"one common leading length, but they have \[\]"):
-        vmap_last(jnp.sin, in_axes=(None,))(VECTORS)
+    for args, in_axes in (((VECTORS, VECTORS[:3]), 0), ((VECTORS,), (None,)), ((1.0,), 0)):
+        with pytest.raises(ValueError, match="one common leading length, but their shapes are"):
+            vmap_last(lambda *xs: sum(xs), in_axes=in_axes)(*args)
+
+
+def test_arguments_that_are_not_mapped_stay_static():
+    delays = np.zeros((5, 5), int)  # concrete, so that max_delay can be taken from it
+    made = case(np.random.default_rng(0), "delta_net", num_agents=5, num_steps=3)
+
+    def run(rate, delays):
+        ball = damjax.domains.frobenius_ball(1.0)
+        algorithm = damjax.dam_togd(made.objective, np.eye(5), delays, learning_rate=rate, domain=ball)
+        return damjax.simulate(algorithm, made.params, made.stream)[0].params
+
+    both(lambda rate: run(rate, delays), jnp.array([0.1, 0.2]))
+    np.testing.assert_array_equal(
+        vmap_last(run, (0, None))(jnp.array([0.1, 0.2]), delays),
+        jax.vmap(run, (0, None))(jnp.array([0.1, 0.2]), delays),
+    )
+
+
+def test_an_empty_batch():
+    assert vmap_last(lambda v: v.sum())(jnp.zeros((0, 4))).shape == (0,)
