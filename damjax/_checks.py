@@ -93,7 +93,7 @@ def check_count(name: str, number: object) -> None:
 def check_instance(name: str, value: object, kind: type, fix: str) -> None:
     """Raise unless ``value`` is what the library's own factories make."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be a {kind.__name__}, but it is {value!r}; {fix}")
+        raise ValueError(f"{name} must be of type {kind.__name__}, but it is {value!r}; {fix}")
 
 
 def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:

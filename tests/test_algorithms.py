@@ -168,8 +168,14 @@ def test_float32_follows_float64(name):
 
 @over_algorithms
 def test_a_second_call_does_not_compile_again(name):
+    """A step fed its own output, from memories of a weak type, and a whole run with another rate."""
     chex.clear_trace_counter()
     problem = delta_case()
+    algorithm = conformance(name, transform=optax.scale_by_adam())
+    step = jax.jit(chex.assert_max_traces(algorithm.step, n=1))
+    state = algorithm.init(jnp.full(problem.params.shape, 0.0))
+    for time in range(3):
+        state, _ = step(state, jax.tree.map(lambda x, t=time: x[t], problem.stream))
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -373,6 +379,97 @@ def test_derivatives_are_finite_from_zero_memories_while_nothing_has_arrived():
     for differentiate in (jax.grad, jax.jacfwd):
         assert np.isfinite(differentiate(total, argnums=(0, 1))(0.5, 0.3)).all()
     assert np.isfinite(jax.hessian(total)(0.5, 0.3))
+
+
+@pytest.mark.parametrize(("num_agents", "key_dim"), [(35, 3), (4, 40)])
+def test_large_networks_and_memories_take_the_other_formulation(num_agents, key_dim):
+    """Past the limit of unrolled sums the contractions are einsums; the messages are the same."""
+    rng = np.random.default_rng(0)
+    graph = connected_graph(rng, num_agents, probability=0.02)
+    weights = interests(rng, num_agents, density=0.2)
+    routes = damjax.routing.compile_routes(graph, weights)
+    problem = case(rng, "delta_net", num_agents=num_agents, num_steps=12, key_dim=key_dim)
+    algorithm = damjax.dam_togd(
+        problem.objective, weights, routes.delays, learning_rate=0.05, domain=damjax.domains.frobenius_ball(2.0)
+    )
+    start = 0 * problem.params
+    params, trace = trajectory(algorithm, start, problem.stream)
+    expected, applied = reference.dam_togd(
+        problem.problem, weights, routes.trees, start, rate=lambda count: 0.05, project=reference.ball(2.0)
+    )
+    np.testing.assert_allclose(params, expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(trace.info.num_applied, applied)
+
+
+def test_vmap_over_seeds_correlations_and_weights():
+    """The sweep of the figures, against its runs one by one."""
+    delays = damjax.routing.compile_routes(nx.cycle_graph(4), dense(4)).delays
+
+    def run(key, correlation, weights):
+        stream, _ = damjax.streams.linear_model(key, num_agents=4, num_steps=9, correlation=correlation)
+        algorithm = damjax.dam_togd(
+            damjax.objectives.delta_net(),
+            weights,
+            delays,
+            learning_rate=inverse_sqrt(0.3),
+            domain=damjax.domains.frobenius_ball(5.0),
+        )
+        return damjax.simulate(algorithm, jnp.zeros((4, 5, 5)), stream)[0].params
+
+    keys, correlations = jax.random.split(jax.random.key(0), 3), jnp.array([0.0, 0.4, 1.0])
+    weights = jax.vmap(lambda key: damjax.weights.dirichlet(key, 4))(keys)
+    together = jax.jit(jax.vmap(run))(keys, correlations, weights)
+    for row, arguments in zip(together, zip(keys, correlations, weights, strict=True), strict=True):
+        np.testing.assert_allclose(row, run(*arguments), rtol=1e-10, atol=1e-13)
+
+
+def test_gradients_in_weights_and_data_are_those_of_finite_differences():
+    problem, weights = delta_case(num_steps=10), conformance_weights()
+    delays = damjax.routing.compile_routes(nx.cycle_graph(5), weights).delays
+
+    def total(weights, values):
+        algorithm = damjax.dam_togd(
+            problem.objective,
+            weights,
+            delays,
+            learning_rate=inverse_sqrt(0.3),
+            domain=damjax.domains.frobenius_ball(1.2),
+        )
+        state, _ = damjax.simulate(algorithm, problem.params, problem.stream._replace(values=values))
+        return jnp.sum(state.params**2)
+
+    point = (jnp.asarray(weights), problem.stream.values)
+    slopes, step = jax.jit(jax.grad(total, argnums=(0, 1)))(*point), 1e-6
+    compiled = jax.jit(total)
+    for which in (0, 1):
+        # A weight of zero is no interest, and a first one changes the count of steps: no derivative there.
+        direction = np.random.default_rng(which).normal(size=point[which].shape) * (np.asarray(point[which]) != 0)
+        ends = []
+        for sign in (1, -1):
+            moved = list(point)
+            moved[which] = moved[which] + sign * step * direction
+            ends.append(compiled(*moved))
+        np.testing.assert_allclose(jnp.sum(slopes[which] * direction), (ends[0] - ends[1]) / (2 * step), rtol=1e-5)
+
+
+def test_float32_without_float64_at_hand():
+    """As most users run it: jax's default precision."""
+    wide, _ = trajectory(conformance("dam_togd"), delta_case().params, delta_case().stream)
+    jax.config.update("jax_enable_x64", False)
+    narrow, _ = trajectory(conformance("dam_togd"), *delta_case(dtype=np.float32)[3:1:-1])
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, wide, rtol=1e-5, atol=1e-5)
+
+
+def test_adam_starts_with_the_first_gradient():
+    """Two agents that want only each other: the first move, at step 3, is that of Adam's first step, the rate."""
+    problem = case(np.random.default_rng(0), "delta_net", num_agents=2, num_steps=3)
+    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
+    delays = damjax.routing.compile_routes(nx.path_graph(2), swap).delays
+    settings = {"learning_rate": 0.1, "domain": damjax.domains.unconstrained(), "transform": optax.scale_by_adam()}
+    params, _ = trajectory(damjax.dam_togd(problem.objective, swap, delays, **settings), problem.params, problem.stream)
+    np.testing.assert_array_equal(params[2], params[0])
+    np.testing.assert_allclose(np.abs(params[3] - params[2]), 0.1, rtol=1e-5)
 
 
 def test_info_tells_what_happened():

@@ -88,10 +88,14 @@ def test_gradients_exist_at_the_start():
         assert np.isfinite(slope).all()
 
 
-def test_bad_input():
+def test_bad_input(untyped):
     with pytest.raises(ValueError, match=r"radius must be finite and positive, but it is -1\.0"):
         domains.frobenius_ball(-1.0)
     with pytest.raises(ValueError, match="radius must be finite and positive, but it is nan"):
         domains.frobenius_ball(float("nan"))
+    with pytest.raises(ValueError, match=r"radius must be one number, but its shape is \(3,\)"):
+        domains.frobenius_ball(np.ones(3))
+    with pytest.raises(ValueError, match="radius must be a real number, but it is 'large'"):
+        domains.frobenius_ball("large")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="lower must be at most upper"):
         domains.box(1.0, 0.0)

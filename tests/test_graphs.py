@@ -46,7 +46,9 @@ def test_bad_input():
         graphs.random_geometric(30, 0.05, seed=0)
     with pytest.raises(ValueError, match="a larger probability"):
         graphs.erdos_renyi(30, 0.01, seed=0)
-    with pytest.raises(ValueError, match="num_agents must be finite and positive, but it is 0"):
+    with pytest.raises(ValueError, match="num_agents must be a positive integer, but it is 0"):
         graphs.ring(0)
     with pytest.raises(ValueError, match=r"nodes 0\.\.1"):
         graphs.metropolis_weights(nx.Graph([("a", "b")]))
+    with pytest.raises(ValueError, match=r"agents \[1\] have one"):
+        graphs.metropolis_weights(nx.Graph([(0, 1), (1, 1)]))

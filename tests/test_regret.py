@@ -249,6 +249,26 @@ def test_the_minimum_is_differentiable_in_the_data_the_weights_and_the_radius(na
     np.testing.assert_allclose(jnp.sum(slopes[0] * direction), difference, rtol=1e-5)
 
 
+def test_the_minimum_is_differentiable_in_the_bounds_of_a_box():
+    problem, weights = setting("delta_net")
+    sources = regret.moments(problem.objective, problem.stream, [NUM_STEPS])
+
+    def best(upper):
+        return regret.best_losses(sources, weights, damjax.domains.box(-0.1, upper, shape=(2, 2))).sum()
+
+    difference = (best(0.2 + 1e-5) - best(0.2 - 1e-5)) / 2e-5
+    assert abs(difference) > 0.1
+    np.testing.assert_allclose(jax.grad(best)(0.2), difference, rtol=1e-5)
+
+
+def test_a_ridge_of_zero_without_a_constraint_is_no_regret_of_zero():
+    """Gates of one: the loss is linear, and falls without end."""
+    problem, weights = setting("gated_linear_attention")
+    flat = problem.stream._replace(gates=jnp.ones((NUM_STEPS, NUM_AGENTS)))
+    sources = regret.moments(problem.objective, flat, [NUM_STEPS])
+    assert jnp.isnan(regret.best_losses(sources, weights, damjax.domains.unconstrained())).all()
+
+
 @over_objectives
 def test_float32_regret_follows_float64(name):
     values = []
@@ -264,7 +284,7 @@ def test_float32_regret_follows_float64(name):
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-4)
 
 
-def test_bad_input():
+def test_bad_input(untyped):
     problem, weights = setting("delta_net")
     ball = damjax.domains.frobenius_ball(1.0)
     losses = jnp.zeros((NUM_STEPS, NUM_AGENTS))
@@ -279,6 +299,15 @@ def test_bad_input():
         regret.moments(problem.objective, problem.stream, [30])
     with pytest.raises(ValueError, match="quadratic objectives only"):
         regret.moments(problem.objective._replace(curvature=None), problem.stream, [3])
+    with pytest.raises(ValueError, match=r"losses must have shape \(T, N\) = \(25, 3\), but it is \(25, 1\)"):
+        regret.static_regret(losses[:, :1], problem.objective, weights, ball, problem.stream, [3])
+    with pytest.raises(ValueError, match="time must be a 1-based step count, but it is 0"):
+        regret.step_losses(problem.objective, weights, problem.params, jax.tree.map(lambda x: x[0], problem.stream), 0)
+    with pytest.raises(
+        ValueError, match="params has feature dimension df = 3, but the objective maps keys of length 2"
+    ):
+        wide = jnp.zeros((NUM_STEPS, NUM_AGENTS, 2, 3))
+        regret.personalized_losses(problem.objective, weights, wide, problem.stream)
     both = comparators.Moments(jnp.eye(2), jnp.ones((1, 2)), jnp.ones((1, 2)), jnp.zeros(()))
     with pytest.raises(ValueError, match="both a hessian and a ridge"):
         comparators.minimizer(both, ball)

@@ -153,6 +153,19 @@ def test_a_disconnected_graph_is_fine_where_interests_are_not_cut():
     weights = np.kron(np.eye(2), np.full((2, 2), 0.5))
     for method in METHODS:
         assert compile_routes(graph, weights, method=method).delays.max() == 2
+    graph = nx.path_graph(5)
+    graph.add_node(5)
+    weights = np.eye(6)
+    weights[0] = [0.2, 0, 0, 0.4, 0.4, 0]
+    for method in METHODS:
+        assert compile_routes(graph, weights, method=method).delays[0].tolist() == [0, 0, 0, 6, 8, 0]
+
+
+def test_trees_hold_plain_integers_whatever_the_labels():
+    graph = nx.Graph([(np.int64(0), np.int64(1)), (np.int64(1), np.int64(2))])
+    for method in METHODS:
+        trees = compile_routes(graph, np.full((3, 3), 1 / 3), method=method).trees
+        assert all(type(node) is int for tree in trees for edge in tree for node in edge)
 
 
 def test_traffic_by_hand():
@@ -177,6 +190,7 @@ half = np.full((2, 2), 0.5)
         (nx.path_graph(2), np.array([[1.0, 0.0], [1.5, -0.5]]), "agent 1 gives agent 1 the weight -0.5"),
         (nx.path_graph(2), np.array([[1.0, 0.0], [np.nan, 1.0]]), "row 1 holds nan"),
         (nx.path_graph(3), half, "must have shape (3, 3)"),
+        (None, half, "graph must be a networkx.Graph, but it is None"),
         (nx.path_graph(2), np.ones((2, 3)), "its shape is (2, 3)"),
     ],
 )
@@ -190,5 +204,5 @@ def test_unknown_methods_and_too_many_terminals_are_refused():
         compile_routes(nx.path_graph(2), half, method="dijkstra")
     with pytest.raises(ValueError, match="at most 12 terminals, but the tree of agent 0 has 13"):
         compile_routes(nx.path_graph(13), np.full((13, 13), 1 / 13), method="exact")
-    with pytest.raises(ValueError, match="value_dim must be finite and positive"):
+    with pytest.raises(ValueError, match="value_dim must be a positive integer, but it is 0"):
         traffic(compile_routes(nx.path_graph(2), half), value_dim=0, feature_dim=1)

@@ -87,12 +87,16 @@ def test_a_bad_run_does_not_spoil_its_neighbours():
     assert finite[2].all()
 
 
-def test_bad_streams():
+def test_bad_streams(untyped):
     made = problem()
     with pytest.raises(ValueError, match="num_steps must be given when associations is a function"):
         damjax.simulate(ogd(), made.params, lambda time: made.stream)
     with pytest.raises(ValueError, match=r"same leading T, but they have .*'keys': 10, 'values': 9"):
         damjax.simulate(ogd(), made.params, damjax.Associations(made.stream.keys, made.stream.values[:9]))
+    with pytest.raises(ValueError, match="associations must be of type Associations, but it is"):
+        damjax.simulate(ogd(), made.params, tuple(made.stream))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_steps must be a positive integer, but it is -1"):
+        damjax.simulate(ogd(), made.params, lambda time: made.stream, num_steps=-1)
     with pytest.raises(ValueError, match="num_steps is 7"):
         damjax.simulate(ogd(), made.params, made.stream, num_steps=7)
 
@@ -134,6 +138,12 @@ def table(**entries):
         (lambda: dam(np.zeros((3, 3))), "delays must be integers (time steps), but their dtype is float64"),
         (lambda: dam(np.zeros((2, 2), int)), "delays must have shape (3, 3)"),
         (lambda: jax.jit(lambda d: dam(d).init(jnp.zeros((3, 1, 1))))(table()), "max_delay must be given when delays"),
+        (lambda: ogd(domain=None), "domain must be of type Domain, but it is None; call a factory of damjax.domains"),
+        (
+            lambda: damjax.ogd(damjax.objectives.delta_net, thirds, learning_rate=0.1, domain=ball),  # type: ignore[arg-type]
+            "call a factory of damjax.objectives, such as delta_net()",
+        ),
+        (lambda: ogd(learning_rate="fast"), "learning_rate must be a real number, but it is 'fast'"),
         (lambda: ogd(learning_rate=-0.1), "learning_rate must be finite and non-negative, but it is -0.1"),
         (lambda: ogd(learning_rate=float("nan")), "learning_rate must be finite and non-negative, but it is nan"),
         (lambda: ogd().init(np.zeros((4, 2, 3))), "params must hold one memory per agent, shape (3, dv, df)"),
@@ -174,6 +184,13 @@ def test_bad_associations(untyped, factory, change, message):
     }[factory]()
     with pytest.raises(ValueError, match=re.escape(message)):
         damjax.simulate(algorithm, made.params, made.stream._replace(**change))
+
+
+def test_a_state_of_other_queues_is_refused():
+    made = problem()
+    state, _ = damjax.simulate(dam(table(_12=2)), made.params, made.stream)
+    with pytest.raises(ValueError, match=r"queues have length 3, but max_delay \+ 1 is 9"):
+        damjax.resume(dam(table(_12=8)), state, made.stream)
 
 
 def test_a_gated_objective_asks_for_gates():

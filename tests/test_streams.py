@@ -75,6 +75,12 @@ def test_dtypes(dtype):
     assert weights.dirichlet(key(), 3, dtype=dtype).dtype == dtype
 
 
+def test_steps_past_the_end_are_nan_and_not_the_last_one_again():
+    model = streams.draw_linear_model(key(), num_steps=5)
+    assert np.isfinite(model.associations(model.targets(0.5), 5).values).all()
+    assert np.isnan(model.associations(model.targets(0.5), 6).values).all()
+
+
 def test_arrays_of_the_user_are_kept():
     keys, values = np.ones((4, 2, 3)), np.zeros((4, 2, 5))
     stream = streams.from_arrays(keys, values, np.full((4, 2), 0.5))
@@ -107,13 +113,15 @@ def test_bad_arrays(untyped, arguments, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_steps": 0}, "num_steps must be finite and positive, but it is 0"),
+        ({"num_steps": 0}, "num_steps must be a positive integer, but it is 0"),
         ({"key_dim": -1}, "key_dim must be"),
+        ({"num_agents": 3.0}, "num_agents must be a positive integer, but it is 3.0"),
+        ({"noise_std": "loud"}, "noise_std must be a real number, but it is 'loud'"),
         ({"correlation": 1.5}, "correlation must lie in [0, 1], but it is 1.5"),
         ({"noise_std": -0.1}, "noise_std must be finite and non-negative"),
     ],
 )
-def test_bad_models(settings, message):
+def test_bad_models(untyped, settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         streams.linear_model(key(), **settings)
 
