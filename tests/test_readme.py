@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(example.strip().splitlines()) == 10
+    assert sum(bool(line) for line in example.splitlines()) <= 10
     names = {}
     exec(example, names)
     assert names["regret"].shape == (3, 10)
