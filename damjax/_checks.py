@@ -8,13 +8,13 @@ import numpy as np
 ROW_SUM_TOLERANCE = 1e-4
 
 
-def check_square(name: str, matrix: np.ndarray, num_agents: int | None = None) -> None:
-    """Raise unless ``matrix`` is (N, N), with N = ``num_agents`` when that is given."""
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name} must have shape (N, N), one row per agent, but its shape is {matrix.shape}")
-    if num_agents is not None and matrix.shape[0] != num_agents:
+def check_square(name: str, shape: tuple[int, ...], num_agents: int | None = None) -> None:
+    """Raise unless ``shape`` is (N, N), with N = ``num_agents`` when that is given."""
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"{name} must have shape (N, N), one row per agent, but its shape is {shape}")
+    if num_agents is not None and shape[0] != num_agents:
         raise ValueError(
-            f"{name} must have shape ({num_agents}, {num_agents}), one row per agent, but its shape is {matrix.shape}"
+            f"{name} must have shape ({num_agents}, {num_agents}), one row per agent, but its shape is {shape}"
         )
 
 

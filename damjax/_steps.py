@@ -1,5 +1,6 @@
 """The pieces that every algorithm's step is made of."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ class OgdState(NamedTuple):
 
 def num_agents_of(name: str, matrix: ArrayLike) -> int:
     """N of an (N, N) matrix, traced or not."""
-    check_square(name, np.empty(np.shape(matrix)))
+    check_square(name, np.shape(matrix))
     return np.shape(matrix)[0]
 
 
@@ -93,12 +94,15 @@ def check_associations(params: Array, associations: Associations, objective: Obj
 
 
 def recall(
-    objective: Objective, params: Array, associations: Associations, time: Array
-) -> tuple[Float[Array, "M df"], Float[Array, "N M dv"]]:
-    """Features of every cue, and the residual of every association m under every memory n."""
+    objective: Objective, judge: Callable[..., Array], params: Array, associations: Associations, time: Array
+) -> tuple[Float[Array, "M df"], Float[Array, "N M *judgement"]]:
+    """Features of every cue, and what ``judge`` says of memory n's recall of every association m.
+
+    ``judge`` is the objective's loss or residual.
+    """
     features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
     recalled = materialized(lambda: predictions(params, features), time)
-    over_senders = jax.vmap(objective.residual, in_axes=(0, 0, None))
+    over_senders = jax.vmap(judge, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
     return features, over_pairs(recalled, associations.values, time.astype(params.dtype))
 

@@ -103,7 +103,7 @@ def ogd(
         check_associations(state.params, associations, objective)
         interest = jnp.asarray(weights, state.params.dtype)
         time = state.step + 1
-        features, residuals = recall(objective, state.params, associations, time)
+        features, residuals = recall(objective, objective.residual, state.params, associations, time)
         gradient = aggregate(interest, residuals, features[None])
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
             gradient = gradient + jnp.einsum("nm,mij->nij", interest, ridge) * state.params
@@ -271,7 +271,7 @@ def dam_togd(
     """
     check_parts(objective, domain)
     num_agents = num_agents_of("weights", weights)
-    check_square("delays", np.empty(jnp.shape(delays)), num_agents)
+    check_square("delays", np.shape(delays), num_agents)
     if (values := concrete(weights)) is not None:
         check_row_stochastic("weights", values)
     known = None if values is None else values > 0
@@ -311,7 +311,7 @@ def dam_togd(
                 f" + 1 is {length}; declare the same max_delay for every part of a run"
             )
         time = state.step + 1
-        features, residuals = recall(objective, state.params, associations, time)
+        features, residuals = recall(objective, objective.residual, state.params, associations, time)
         state = state._replace(
             residuals=queues.push(state.residuals, time, residuals),
             features=queues.push(state.features, time, features),

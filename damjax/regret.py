@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_square
-from damjax._contractions import materialized, predictions, sum_last
-from damjax._steps import check_associations, ridge_coefficients
+from damjax._contractions import sum_last
+from damjax._steps import check_associations, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
 from damjax.comparators import Moments, minimizer, minimum
 from damjax.domains import Domain, Unconstrained
@@ -43,14 +43,9 @@ def step_losses(
     if (now := concrete(time)) is not None and np.any(now < 1):
         raise ValueError(f"time must be a 1-based step count, but it is {now}")
     params, time = jnp.asarray(params), jnp.asarray(time)
-    check_square("weights", np.empty(np.shape(weights)), params.shape[0])
+    check_square("weights", np.shape(weights), params.shape[0])
     check_associations(params, associations, objective)
-    clock = time.astype(params.dtype)
-    features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
-    over_senders = jax.vmap(objective.loss, in_axes=(0, 0, None))
-    over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
-    recalled = materialized(lambda: predictions(params, features), time)
-    losses = over_pairs(recalled, associations.values, clock)
+    _, losses = recall(objective, objective.loss, params, associations, time)
     interest = jnp.asarray(weights, params.dtype)
     total = sum_last(interest * losses)
     if (ridge := ridge_coefficients(objective, associations, time, params)) is not None:
@@ -206,7 +201,7 @@ def best_memories(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Do
 
 def _interests(sources: Moments, weights: ArrayLike, domain: Domain) -> Moments:
     """What each agent is measured by: the sources' moments weighted by its interests."""
-    check_square("weights", np.empty(jnp.shape(weights)), sources.linear.shape[1])
+    check_square("weights", np.shape(weights), sources.linear.shape[1])
     if isinstance(domain.shape, Unconstrained) and sources.hessian is None and sources.ridge is None:
         raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
     interest = jnp.asarray(weights, sources.linear.dtype)

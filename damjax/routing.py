@@ -92,7 +92,7 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
     check_choice("method", method, METHODS)
     links, interest = canonical(graph), np.asarray(weights)
     num_agents = links.number_of_nodes()
-    check_square("weights", interest, num_agents)
+    check_square("weights", interest.shape, num_agents)
     check_row_stochastic("weights", interest)
 
     hops = np.full((num_agents, num_agents), -1, np.int32)
