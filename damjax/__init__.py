@@ -6,9 +6,11 @@ back late along routing trees (DAM-TOGD). The way through the library is one way
     graph + weights -> routing -> delay table -> algorithm -> simulate -> trace -> regret -> figure
 """
 
+from damjax import bounds as bounds
 from damjax import domains as domains
 from damjax import features as features
 from damjax import graphs as graphs
+from damjax import hindsight as hindsight
 from damjax import objectives as objectives
 from damjax import regret as regret
 from damjax import routing as routing

@@ -1,24 +1,43 @@
-"""The best memory in hindsight for quadratic objectives.
+"""The best memory in hindsight of convex losses, with a certificate and with derivatives.
 
-The objectives of ``damjax.objectives`` add up to quadratics F(U) = 1/2 <U C, U> + 1/2 <D, U^2> - <B, U> + const, with
-moments C, D, B that are sums over time, so every horizon comes from one pass. C (from DeltaNet) and D (from the gates)
-never occur together, which leaves a problem that is diagonal after a rotation of the features:
+Quadratic objectives add up to F(U) = 1/2 <U C, U> + 1/2 <D, U^2> - <B, U> + const, with moments C, D, B that are sums
+over time, so every horizon comes from one pass. C (from DeltaNet) and D (from the gates) never occur together, which
+leaves a problem that is diagonal after a rotation of the features:
 
 - Frobenius ball: U(lam) = B (C + lam I)^-1 with lam >= 0 the root of ||U(lam)|| = R, or 0 if U(0) is inside;
 - box: the clipped entrywise minimiser without C, else projected accelerated gradient;
 - unconstrained: the minimiser of least norm.
+
+Any other convex loss goes by projected accelerated gradient. Every answer comes with its Frank-Wolfe gap
+max_S <grad F(U), U - S>, which bounds F(U) - min F, because an inexact comparator biases regret.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from damjax.domains import Box, Domain, FrobeniusBall
+from damjax._convex import Gradient, accelerated, frank_wolfe_gap, implicit
+from damjax._types import ArrayLike
+from damjax.domains import Box, Domain, FrobeniusBall, Shape, project
 
 BISECTIONS = 100  # more than the bits of a float64 and its exponent range in practice
-ACCELERATED_STEPS = 2000
+
+
+class Comparator(NamedTuple):
+    """The best memory in hindsight; leading axes are a batch.
+
+    Attributes:
+        params: U, (.., dv, df); derivatives are the implicit ones of the minimiser, exact to first order.
+        loss: F(U), (..); derivatives are those of the minimum, exact to second order.
+        gap: the Frank-Wolfe gap, (..), at least F(U) - min F; infinite where the set is unbounded. No derivatives.
+    """
+
+    params: Float[Array, "*batch dv df"]
+    loss: Float[Array, "*batch"]
+    gap: Float[Array, "*batch"]
 
 
 class Moments(NamedTuple):
@@ -55,103 +74,129 @@ class Moments(NamedTuple):
         return gradient
 
 
-def minimizer(moments: Moments, domain: Domain) -> Float[Array, "*batch dv df"]:
-    """argmin of F over the domain, for every entry of the batch.
+def best(moments: Moments, domain: Domain) -> Comparator:
+    """argmin and min of F over the domain, for every entry of the batch.
 
     Args:
         moments: with any leading batch axes; not both a hessian and a ridge.
         domain: from ``damjax.domains``.
 
     Returns:
-        U, (.., dv, df); NaN where F has no minimum. Derivatives do not flow through it; see ``minimum``.
+        A Comparator; NaN where F has no minimum. Differentiable in the moments, the radius of a ball and the bounds of
+        a box.
 
     Raises:
-        ValueError: a linear loss on an unconstrained domain, which has no minimum.
-
-    Example:
-        >>> import jax.numpy as jnp, damjax
-        >>> linear = jnp.array([[3.0, 4.0]])
-        >>> moments = Moments(hessian=None, ridge=None, linear=linear, constant=jnp.zeros(()))
-        >>> minimizer(moments, damjax.domains.frobenius_ball(10.0)).tolist()
-        [[6.0, 8.0]]
-    """
-    if moments.hessian is not None and moments.ridge is not None:
-        raise ValueError("moments with both a hessian and a ridge have no closed-form minimiser; give one of them")
-    batch = moments.linear.ndim - 2
-    coupled = moments.hessian is not None and isinstance(domain.shape, Box)
-    solve = _accelerated(domain) if coupled else _diagonal(domain)
-    for _ in range(batch):
-        solve = jax.vmap(solve)
-    return jax.lax.stop_gradient(solve(moments))
-
-
-def minimum(moments: Moments, domain: Domain) -> Float[Array, "*batch"]:
-    """min of F over the domain, differentiable once in the moments, the radius of a ball and the bounds of a box.
-
-    By the envelope theorem the derivative of the minimum is that of F at the fixed minimiser; a ball's minimiser is
-    scaled by R / stop_gradient(R) to let the derivative in R, -lam R, through, and a box's entries at a bound move with
-    it. Only first derivatives are right: a second one would take the derivative of the minimiser itself.
-
-    Args:
-        moments: with any leading batch axes.
-        domain: from ``damjax.domains``.
-
-    Returns:
-        (..).
+        ValueError: moments with both a hessian and a ridge.
 
     Example:
         >>> import jax, jax.numpy as jnp, damjax
         >>> moments = Moments(None, None, jnp.array([[3.0, 4.0]]), jnp.zeros(()))
-        >>> best = lambda radius: minimum(moments, damjax.domains.frobenius_ball(radius))
-        >>> float(best(2.0)), float(jax.grad(best)(2.0))
-        (-10.0, -5.0)
+        >>> found = lambda radius: best(moments, damjax.domains.frobenius_ball(radius))
+        >>> found(10.0).params.tolist(), float(found(10.0).loss)
+        ([[6.0, 8.0]], -50.0)
+        >>> jax.grad(lambda radius: found(radius).loss)(10.0).item()
+        -5.0
     """
-    best = minimizer(moments, domain)
-    match domain.shape:
-        case FrobeniusBall(radius):
-            radius = jnp.asarray(radius, best.dtype)
-            best = best * (radius / jax.lax.stop_gradient(radius))
-        case Box(lower, upper):
-            lower, upper = jnp.asarray(lower, best.dtype), jnp.asarray(upper, best.dtype)
-            best = jnp.where(best <= lower, lower, jnp.where(best >= upper, upper, best))
-    return moments.value(best)
+    if moments.hessian is not None and moments.ridge is not None:
+        raise ValueError("moments with both a hessian and a ridge have no closed-form minimiser; give one of them")
+    return _best(moments, domain.shape)
 
 
-def _diagonal(domain: Domain):
+def minimize(
+    loss: Callable[[Float[Array, "dv df"]], Float[Array, ""]],
+    start: Float[ArrayLike, "dv df"],
+    domain: Domain,
+    *,
+    smoothness: float | ArrayLike,
+    tolerance: float | ArrayLike,
+    gradient: Gradient | None = None,
+) -> Comparator:
+    """argmin and min of any smooth convex F over the domain, by projected accelerated gradient with restarts.
+
+    Args:
+        loss: F, memory (dv, df) -> (); what it closes over may be differentiated.
+        start: where to begin, (dv, df).
+        domain: from ``damjax.domains``; on an unbounded one nothing certifies the answer.
+        smoothness: a Lipschitz constant of grad F, > 0.
+        tolerance: the gap at which to stop, > 0, in units of F; or after 20000 steps.
+        gradient: grad F where one is at hand; by autodiff otherwise.
+
+    Returns:
+        A Comparator; look at its gap.
+
+    Example:
+        >>> import jax.numpy as jnp, damjax
+        >>> loss = lambda params: jnp.sum(jnp.cosh(params - 2.0))
+        >>> ball = damjax.domains.frobenius_ball(1.0)
+        >>> found = minimize(loss, jnp.zeros((1, 1)), ball, smoothness=10.0, tolerance=1e-5)
+        >>> round(float(found.params[0, 0]), 4), bool(found.gap <= 1e-5)
+        (1.0, True)
+    """
+    slope = jax.grad(loss) if gradient is None else gradient
+    start = jnp.asarray(start)
+    steepness, target = (jnp.asarray(x, start.dtype) for x in (smoothness, tolerance))
+    found = accelerated(slope, start, domain.shape, steepness, target)
+    return _finish(loss, slope, found, domain.shape)
+
+
+# The set is an argument, not a closure, so that a second call compiles nothing.
+@jax.jit
+def _best(moments: Moments, shape: Shape) -> Comparator:
+    def solve(moments: Moments) -> Comparator:
+        coupled = moments.hessian is not None and isinstance(shape, Box)
+        found = (_coupled if coupled else _diagonal)(*jax.lax.stop_gradient((moments, shape)))
+        return _finish(moments.value, moments.gradient, found, shape)
+
+    for _ in range(moments.linear.ndim - 2):
+        solve = jax.vmap(solve)
+    return solve(moments)
+
+
+def _finish(loss: Callable, gradient: Gradient, found: Float[Array, "dv df"], shape: Shape) -> Comparator:
+    solution = implicit(gradient, found, shape)
+    gap = jax.lax.stop_gradient(frank_wolfe_gap(gradient(found), found, shape))
+    return Comparator(solution.params, loss(solution.anchored) + solution.decrement, gap)
+
+
+def _coupled(moments: Moments, shape: Shape) -> Float[Array, "dv df"]:
+    """Least squares on a box, to rounding."""
+    smoothness = jnp.linalg.eigvalsh(moments.hessian)[-1]
+    start = project(shape, jnp.zeros_like(moments.linear))
+    first_gap = frank_wolfe_gap(moments.gradient(start), start, shape)
+    return accelerated(moments.gradient, start, shape, smoothness, 10 * jnp.finfo(start.dtype).eps * first_gap)
+
+
+def _diagonal(moments: Moments, shape: Shape) -> Float[Array, "dv df"]:
     """Solve one problem whose curvature is diagonal, if need be after rotating the features."""
-
-    def solve(moments: Moments) -> Float[Array, "dv df"]:
-        linear = moments.linear
-        if moments.hessian is None:
-            curvature = jnp.zeros_like(linear) if moments.ridge is None else moments.ridge
-            return _diagonal_minimizer(linear, jnp.broadcast_to(curvature, linear.shape), domain)
-        eigenvalues, basis = jnp.linalg.eigh(moments.hessian)
-        floor = jnp.finfo(linear.dtype).eps * eigenvalues.shape[0] * jnp.max(eigenvalues)
-        eigenvalues = jnp.where(eigenvalues > floor, eigenvalues, 0)
-        # B lies in the range of C: what it has outside is rounding, and would be blown up.
-        rotated = jnp.where(eigenvalues > 0, linear @ basis, 0)
-        curvature = jnp.broadcast_to(eigenvalues, linear.shape)
-        return _diagonal_minimizer(rotated, curvature, domain) @ basis.T
-
-    return solve
+    linear = moments.linear
+    if moments.hessian is None:
+        curvature = jnp.zeros_like(linear) if moments.ridge is None else moments.ridge
+        return _diagonal_minimizer(linear, jnp.broadcast_to(curvature, linear.shape), shape)
+    eigenvalues, basis = jnp.linalg.eigh(moments.hessian)
+    floor = jnp.finfo(linear.dtype).eps * eigenvalues.shape[0] * jnp.max(eigenvalues)
+    eigenvalues = jnp.where(eigenvalues > floor, eigenvalues, 0)
+    # B lies in the range of C: what it has outside is rounding, and would be blown up.
+    rotated = jnp.where(eigenvalues > 0, linear @ basis, 0)
+    return _diagonal_minimizer(rotated, jnp.broadcast_to(eigenvalues, linear.shape), shape) @ basis.T
 
 
 def _diagonal_minimizer(
-    linear: Float[Array, "dv df"], curvature: Float[Array, "dv df"], domain: Domain
+    linear: Float[Array, "dv df"], curvature: Float[Array, "dv df"], shape: Shape
 ) -> Float[Array, "dv df"]:
-    """argmin of 1/2 <D, U^2> - <B, U> over the domain, D >= 0."""
+    """argmin of 1/2 <D, U^2> - <B, U> over the set, D >= 0."""
     flat = (curvature == 0) & (linear != 0)
     free = jnp.where(curvature > 0, linear / jnp.where(curvature > 0, curvature, 1), 0)
-    match domain.shape:
+    match shape:
         case Box(lower, upper):
             steepest = jnp.where(flat, jnp.inf * jnp.sign(linear), free)
             return jnp.clip(steepest, jnp.asarray(lower, linear.dtype), jnp.asarray(upper, linear.dtype))
         case FrobeniusBall(radius):
-            multiplier = _multiplier(linear, curvature, jnp.asarray(radius, linear.dtype))
+            radius = jnp.asarray(radius, linear.dtype)
+            multiplier = _multiplier(linear, curvature, radius)
             inside = ~jnp.any(flat) & (jnp.linalg.norm(free) <= radius)
             bounded = linear / jnp.where(multiplier + curvature > 0, multiplier + curvature, 1)
             # The last bit of the multiplier must not push the comparator out of its ball.
-            return jnp.where(inside, free, domain.project(bounded))
+            return jnp.where(inside, free, project(shape, bounded))
         case _:
             # A direction without curvature leads to minus infinity: no minimiser, and no silent zero for it.
             return jnp.where(jnp.any(flat), jnp.nan, free)
@@ -170,25 +215,3 @@ def _multiplier(
 
     top = jnp.linalg.norm(linear) / radius
     return jax.lax.fori_loop(0, BISECTIONS, halve, (jnp.zeros_like(top), top))[1]
-
-
-def _accelerated(domain: Domain):
-    """Projected accelerated gradient with restarts, for one least-squares problem on a box."""
-
-    def solve(moments: Moments) -> Float[Array, "dv df"]:
-        smoothness = jnp.maximum(jnp.linalg.eigvalsh(moments.hessian)[-1], jnp.finfo(moments.linear.dtype).tiny)
-
-        def advance(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            current, ahead, momentum = carry
-            after = domain.project(ahead - moments.gradient(ahead) / smoothness)
-            # Momentum that points uphill has outlived its use.
-            uphill = jnp.sum((ahead - after) * (after - current)) > 0
-            grown = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
-            momentum = jnp.where(uphill, 1.0, grown)
-            push = jnp.where(uphill, 0.0, (carry[2] - 1) / grown)
-            return after, after + push * (after - current), momentum
-
-        start = domain.project(jnp.zeros_like(moments.linear))
-        return jax.lax.fori_loop(0, ACCELERATED_STEPS, advance, (start, start, jnp.ones((), start.dtype)))[0]
-
-    return solve

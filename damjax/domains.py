@@ -1,5 +1,6 @@
 """Feasible sets of a memory: closed convex sets with a projection and a diameter."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ class Unconstrained(NamedTuple):
     """Every memory."""
 
 
+Shape = FrobeniusBall | Box | Unconstrained
+
+
 class Domain(NamedTuple):
     """A feasible set.
 
@@ -42,7 +46,26 @@ class Domain(NamedTuple):
 
     project: Callable[[Any], Any]
     diameter: float | ArrayLike
-    shape: FrobeniusBall | Box | Unconstrained
+    shape: Shape
+
+
+def project(shape: Shape, tree: Any) -> Any:
+    """The nearest point of the set to ``tree``; what ``Domain.project`` does, with the set as an argument.
+
+    Example:
+        >>> project(Box(0.0, 1.0), jnp.array([2.0, 0.5])).tolist()
+        [1.0, 0.5]
+    """
+    match shape:
+        case FrobeniusBall(radius):
+            inside = optax.tree.norm(tree, squared=True) <= radius**2
+            shrunk = optax.projections.projection_l2_ball(tree, radius)
+            # The scaling alone would move points of the ball by a rounding error.
+            return jax.tree.map(lambda old, new: jnp.where(inside, old, new.astype(old.dtype)), tree, shrunk)
+        case Box(lower, upper):
+            clip = optax.projections.projection_box
+            return jax.tree.map(lambda leaf: clip(leaf, lower, upper).astype(leaf.dtype), tree)
+    return tree
 
 
 def frobenius_ball(radius: float | ArrayLike) -> Domain:
@@ -63,14 +86,7 @@ def frobenius_ball(radius: float | ArrayLike) -> Domain:
         raise ValueError(f"radius must be one number, but its shape is {np.shape(radius)}; map over radii with vmap")
     if (value := concrete(radius)) is not None:
         check_positive("radius", value)
-
-    def project(tree: Any) -> Any:
-        inside = optax.tree.norm(tree, squared=True) <= radius**2
-        shrunk = optax.projections.projection_l2_ball(tree, radius)
-        # The scaling alone would move points of the ball by a rounding error.
-        return jax.tree.map(lambda old, new: jnp.where(inside, old, new.astype(old.dtype)), tree, shrunk)
-
-    return Domain(project, 2 * radius, FrobeniusBall(radius))
+    return _domain(FrobeniusBall(radius), 2 * radius)
 
 
 def box(lower: float | ArrayLike, upper: float | ArrayLike, *, shape: tuple[int, ...] | None = None) -> Domain:
@@ -98,12 +114,7 @@ def box(lower: float | ArrayLike, upper: float | ArrayLike, *, shape: tuple[int,
         diameter = np.inf
     else:
         diameter = jnp.linalg.norm(jnp.broadcast_to(width, width.shape if shape is None else shape))
-
-    def project(tree: Any) -> Any:
-        clip = optax.projections.projection_box
-        return jax.tree.map(lambda leaf: clip(leaf, lower, upper).astype(leaf.dtype), tree)
-
-    return Domain(project, diameter, Box(lower, upper))
+    return _domain(Box(lower, upper), diameter)
 
 
 def unconstrained() -> Domain:
@@ -113,4 +124,8 @@ def unconstrained() -> Domain:
         >>> unconstrained().diameter
         inf
     """
-    return Domain(lambda tree: tree, np.inf, Unconstrained())
+    return _domain(Unconstrained(), np.inf)
+
+
+def _domain(shape: Shape, diameter: float | ArrayLike) -> Domain:
+    return Domain(functools.partial(project, shape), diameter, shape)

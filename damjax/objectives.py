@@ -11,19 +11,23 @@ r = dl/dz at z = X phi(k): the first part is rank one, which is why agents excha
 | ``softmax_attention`` | -<z, v> | | X + v phi' |
 | ``normalized_softmax_attention`` | -<z, v> / t | 1 / t | ((t-1)/t) X + (1/t) v phi' |
 | ``gated_softmax_attention`` | -<z, v> / t | 1 - g (t-1)/t | ((t-1)/t) g X + (1/t) v phi' |
+| ``cross_entropy`` | log sum_j e^<u_j, z> - <z, v> | | X + (v - U' softmax(U X phi)) phi' |
 
-Source: [DAM] Table 1 and [AT]. [AT] prints the last regulariser as (1 - g)/(2t), whose step is not the recurrence
-printed beside it; the row above is the one that gives it.
+Source: [DAM] Table 1 and [AT]; cross-entropy is the loss of [LAM]. [AT] prints the regulariser of gated softmax
+attention as (1 - g)/(2t), whose step is not the recurrence printed beside it; the row above is the one that gives it.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from jaxtyping import Array, Float
 
 from damjax._contractions import sum_last
-from damjax._types import ArrayLike
+from damjax._types import ArrayLike, concrete
 from damjax.features import FeatureMap, identity
 
 # A scalar count of steps; inside an objective it is a float, so that 1/t keeps the memory's precision.
@@ -44,6 +48,8 @@ class Objective(NamedTuple):
         ridge: D, (gate, time ()) -> broadcastable against (dv, df); None where there is no such term.
         curvature: d2l/dz2 as a multiple of the identity, 0 or 1; None for a loss that is not quadratic.
         gated: whether the associations must carry gates.
+        residual_bound: the supremum of ||dl/dz|| over all predictions, for losses that are not quadratic.
+        smoothness: a bound on the largest eigenvalue of d2l/dz2, for losses that are not quadratic.
     """
 
     features: FeatureMap
@@ -52,6 +58,8 @@ class Objective(NamedTuple):
     ridge: Callable[[Gate, Time], Float[Array, "..."]] | None = None
     curvature: float | None = None
     gated: bool = False
+    residual_bound: Float[Array, ""] | None = None
+    smoothness: Float[Array, ""] | None = None
 
     def value(
         self,
@@ -113,23 +121,33 @@ class Objective(NamedTuple):
         gate: Gate = None,
         time: Time = 1,
     ) -> Float[Array, ""]:
-        """A bound on ||grad f_t(X)||_F over ||X||_F <= radius: (R c ||phi|| + ||r(0)||) ||phi|| + R max D.
+        """A bound on ||grad f_t(X)||_F over ||X||_F <= radius.
 
-        Here c is the curvature and r(0) the residual at z = 0. Attained where X points along -r(0) phi' (no ridge).
+        Quadratic losses: (R c ||phi|| + ||r(0)||) ||phi|| + R max D, with c the curvature and r(0) the residual at
+        z = 0; attained at X along -r(0) phi' where there is no ridge or D is one number. Cross-entropy:
+        max_jk ||u_j - u_k|| ||phi||, approached as the memory grows confidently wrong.
+
+        Raises:
+            ValueError: a loss of one's own that declares neither curvature nor residual_bound.
 
         Example:
             >>> import jax.numpy as jnp
             >>> float(delta_net().lipschitz(2.0, jnp.array([1.0, 0.0]), jnp.array([0.0, 3.0])))
             5.0
         """
-        if self.curvature is None:
-            raise ValueError(
-                "lipschitz has a closed form for quadratic losses only, but this objective has no curvature"
-            )
         key, value = jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, key.dtype)
-        norm = jnp.linalg.norm(features)
-        bound = (radius * self.curvature * norm + jnp.linalg.norm(self.residual(0 * value, value, time))) * norm
+        norm = optax.safe_norm(features, 0.0)
+        if self.curvature is not None:
+            at_zero = optax.safe_norm(self.residual(jnp.zeros_like(value), value, time), 0.0)
+            bound = (radius * self.curvature * norm + at_zero) * norm
+        elif self.residual_bound is not None:
+            bound = self.residual_bound * norm
+        else:
+            raise ValueError(
+                "this objective has no Lipschitz constant in closed form: set its curvature (quadratic losses) or its"
+                " residual_bound (losses with bounded slope)"
+            )
         if self.ridge is not None:
             bound = bound + radius * jnp.max(jnp.abs(self.ridge(gate, time)))
         return bound
@@ -226,6 +244,62 @@ def gated_softmax_attention(feature_map: FeatureMap) -> Objective:
         per_step=True,
         ridge=lambda gate, time: 1 - gate * (time - 1) / time,
         gated=True,
+    )
+
+
+def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = identity) -> Objective:
+    """-log softmax_y(U X phi(k)) with y the class of the association: associative memory as classification.
+
+    The value of an association is the embedding of its class, v = u_y (a mean of embeddings for a soft label), so that
+
+        f(X) = log sum_j exp <u_j, X phi> - <v, X phi>,   grad f(X) = (sum_j p_j u_j - v) phi',   p = softmax(U X phi)
+
+    Args:
+        outputs: U, one row u_j per class, (M, dv), M >= 2, finite and not all equal.
+        feature_map: phi, see ``damjax.features``.
+
+    Returns:
+        An Objective; not quadratic, so its best memory in hindsight is found by accelerated gradient.
+
+    Raises:
+        ValueError: outputs of another shape, that are not finite, or that tell no two classes apart.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> outputs = jnp.eye(3)
+        >>> objective = cross_entropy(outputs)
+        >>> loss = objective.value(jnp.zeros((3, 2)), jnp.ones(2), outputs[1])
+        >>> bool(abs(loss - jnp.log(3)) < 1e-6)
+        True
+
+    Source: [LAM] sec. 2; the library's addition to [DAM]'s list.
+    """
+    if np.ndim(outputs) != 2 or np.shape(outputs)[0] < 2:
+        raise ValueError(
+            f"outputs must have shape (classes, dv) with at least two classes, but its shape is {np.shape(outputs)}"
+        )
+    if (given := concrete(outputs)) is not None:
+        if not np.all(np.isfinite(given)):
+            raise ValueError("outputs must be finite, but some of its entries are not")
+        if np.all(given == given[0]):
+            raise ValueError("outputs must tell classes apart, but all of its rows are equal")
+    embeddings = jnp.asarray(outputs)
+
+    def logits(prediction: Float[Array, "dv"]) -> Float[Array, "M"]:
+        return sum_last(embeddings.astype(prediction.dtype) * prediction)
+
+    def residual(prediction, value, time):
+        probabilities = jax.nn.softmax(logits(prediction))
+        return sum_last(embeddings.astype(prediction.dtype).T * probabilities) - value
+
+    widest = jnp.sqrt(jnp.max(jnp.sum((embeddings[:, None] - embeddings[None, :]) ** 2, axis=-1)))
+    return Objective(
+        features=feature_map,
+        loss=lambda prediction, value, time: jax.nn.logsumexp(logits(prediction)) - sum_last(prediction * value),
+        residual=residual,
+        residual_bound=widest,
+        # d2l/dz2 is the covariance of u_j under p, and no distribution on an interval of this width varies more.
+        smoothness=widest**2 / 4,
     )
 
 

@@ -5,7 +5,7 @@
 with one comparator per agent and per horizon ([DAM] sec. 2).
 """
 
-from collections.abc import Callable, Sequence
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ from damjax._checks import check_square
 from damjax._contractions import sum_last
 from damjax._steps import check_associations, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
-from damjax.comparators import Moments, minimizer, minimum
-from damjax.domains import Domain, Unconstrained
+from damjax.domains import Domain
+from damjax.hindsight import Horizons, best_in_hindsight, checked_horizons
 from damjax.objectives import Objective
 from damjax.simulate import Observer, Stream
 
-Horizons = Int[ArrayLike, "H"] | Sequence[int]
+GAP_SHARE = 1e-3  # of the regret: what a comparator may leave undecided before static_regret says so
 
 
 def step_losses(
@@ -100,44 +100,6 @@ def personalized_losses(
     return jax.vmap(step_losses, in_axes=(None, None, 0, 0, 0))(objective, weights, trace_params, associations, times)
 
 
-def moments(objective: Objective, associations: Stream, horizons: Horizons) -> Moments:
-    """Each agent's own losses f_m1 + .. + f_mT as a quadratic, at every horizon: leading axes (H, N).
-
-    One pass, and memory that does not grow with T when the stream is a function of the time.
-
-    Args:
-        objective: a quadratic one.
-        associations: the stream, or a function from the 1-based time to the associations of that step.
-        horizons: increasing step counts, (H,), concrete.
-
-    Returns:
-        Moments with hessian (H, N, df, df), ridge and linear (H, N, dv, df), constant (H, N).
-
-    Raises:
-        ValueError: an objective that is not quadratic; horizons that do not increase or are not positive.
-    """
-    if objective.curvature is None:
-        raise ValueError("moments exist for quadratic objectives only, but this objective has no curvature")
-    steps = _checked_horizons(horizons)
-    read = associations if callable(associations) else _reader(associations, steps[-1])
-
-    def add(carry: tuple[Moments, Moments], at: tuple[Array, Array]) -> tuple[tuple[Moments, Moments], None]:
-        total, snapshots = carry
-        time, row = at
-        total = jax.tree.map(jnp.add, total, _step_moments(objective, read(time), time))
-        # The last total written to a row is the one at its horizon.
-        snapshots = jax.tree.map(lambda rows, leaf: rows.at[row].set(leaf), snapshots, total)
-        return (total, snapshots), None
-
-    times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
-    rows = jnp.searchsorted(jnp.array(steps, jnp.int32), times)
-    shapes = jax.eval_shape(lambda: _step_moments(objective, read(jnp.asarray(1)), jnp.asarray(1)))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    empty = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), shapes)
-    (_, snapshots), _ = jax.lax.scan(add, (zeros, empty), (times, rows))
-    return snapshots
-
-
 def static_regret(
     losses: Float[ArrayLike, "T N"],
     objective: Objective,
@@ -150,18 +112,21 @@ def static_regret(
 
     Args:
         losses: personalised losses of the run, (T, N), from ``personalized_losses`` or ``observe_losses``.
-        objective: the memory loss f, quadratic.
+        objective: the memory loss f.
         weights: W, (N, N).
-        domain: the feasible set of the comparators.
+        domain: the feasible set of the comparators; bounded unless the objective is quadratic.
         associations: the stream of the run, as arrays or as a function of the time.
         horizons: increasing step counts, at most T, (H,), concrete.
 
     Returns:
-        (H, N). The figures plot its sum over agents over N T. Differentiable, once, in losses, weights, associations
-        and the size of the domain.
+        (H, N). The figures plot its sum over agents over N T. Differentiable twice in losses, weights, associations and
+        the size of the domain.
 
     Raises:
         ValueError: horizons beyond the run; an objective without a minimum on the domain.
+
+    Warns:
+        RuntimeWarning: the gap of a comparator found by iteration is more than a thousandth of the regret.
 
     Note:
         Regret is a small difference of large sums: use float64. In float32 it carries an error of about 1e-6 of the
@@ -179,63 +144,30 @@ def static_regret(
         >>> regret.shape, bool((regret[1] / 300 < regret[0] / 30).all())
         ((2, 2), True)
     """
-    steps = _checked_horizons(horizons)
+    steps = checked_horizons(horizons)
     expected = (np.shape(losses)[0], np.shape(weights)[0])
     if np.shape(losses) != expected:
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")
     if steps[-1] > losses.shape[0]:
         raise ValueError(f"horizons must be at most the {losses.shape[0]} steps of losses, but one is {steps[-1]}")
     cumulative = jnp.cumsum(jnp.asarray(losses), axis=0)[np.array(steps) - 1]
-    return cumulative - best_losses(moments(objective, associations, steps), weights, domain)
+    found = best_in_hindsight(objective, weights, domain, associations, steps)
+    regret = cumulative - found.loss
+    if objective.curvature is None:
+        _warn_if_inexact(found.gap, regret)
+    return regret
 
 
-def best_losses(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N"]:
-    """The least cumulative loss in hindsight, min_U sum_m w_nm F_m(U), for moments (H, N) of the agents' own losses."""
-    return minimum(_interests(sources, weights, domain), domain)
-
-
-def best_memories(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N dv df"]:
-    """The best memories in hindsight, one per horizon and agent, for moments (H, N) of the agents' own losses."""
-    return minimizer(_interests(sources, weights, domain), domain)
-
-
-def _interests(sources: Moments, weights: ArrayLike, domain: Domain) -> Moments:
-    """What each agent is measured by: the sources' moments weighted by its interests."""
-    check_square("weights", np.shape(weights), sources.linear.shape[1])
-    if isinstance(domain.shape, Unconstrained) and sources.hessian is None and sources.ridge is None:
-        raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
-    interest = jnp.asarray(weights, sources.linear.dtype)
-    return jax.tree.map(lambda leaf: jnp.einsum("nm,hm...->hn...", interest, leaf), sources)
-
-
-def _reader(associations: Associations, num_steps: int) -> Callable[[Int[Array, ""]], Associations]:
-    """The associations of a step by its 1-based time."""
-    length = jnp.shape(associations.keys)[0]
-    if num_steps > length:
-        raise ValueError(f"horizons must be at most the {length} steps of associations, but one is {num_steps}")
-    stream = jax.tree.map(jnp.asarray, associations)
-    return lambda time: jax.tree.map(lambda field: field[time - 1], stream)
-
-
-def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
-    keys, values, _ = jax.tree.map(jnp.asarray, associations)
-    features = jax.vmap(objective.features)(keys)
-    clock = time.astype(features.dtype)
-    at_zero = jnp.zeros_like(values)
-    residuals = jax.vmap(objective.residual, in_axes=(0, 0, None))(at_zero, values, clock)
-    linear = -residuals[:, :, None] * features[:, None, :]
-    return Moments(
-        hessian=objective.curvature * features[:, :, None] * features[:, None, :] if objective.curvature else None,
-        ridge=ridge_coefficients(objective, associations, time, linear),
-        linear=linear,
-        constant=jax.vmap(objective.loss, in_axes=(0, 0, None))(at_zero, values, clock),
-    )
-
-
-def _checked_horizons(horizons: Horizons) -> list[int]:
-    steps = concrete(horizons)
-    if steps is None:
-        raise ValueError("horizons must be concrete step counts, but they are traced; close over them instead")
-    if steps.ndim != 1 or not np.issubdtype(steps.dtype, np.integer) or steps[0] < 1 or np.any(np.diff(steps) <= 0):
-        raise ValueError(f"horizons must be increasing positive step counts, but they are {steps.tolist()}")
-    return steps.tolist()
+def _warn_if_inexact(gap: Array, regret: Array) -> None:
+    slack, measured = concrete(gap), concrete(regret)
+    if slack is not None and measured is not None and np.any(slack > GAP_SHARE * np.abs(measured)):
+        worst = np.unravel_index(
+            np.argmax(slack / np.maximum(np.abs(measured), np.finfo(slack.dtype).tiny)), slack.shape
+        )
+        warnings.warn(
+            f"the best memory in hindsight is known to {slack[worst]:.3g} only, of a regret of {measured[worst]:.3g}"
+            f" (horizon {worst[0]}, agent {worst[1]}): a large set or steep features make it slow to find, and float32"
+            f" hard to certify; use float64 or a smaller set",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -147,8 +147,8 @@ def _best(correlation, problem, *, protocol, horizons):
     objective, ball = objective_and_domain(protocol)
 
     def one(problem):
-        sources = damjax.regret.moments(objective, stream(correlation, problem), horizons)
-        return damjax.regret.best_losses(sources, problem.weights, ball).mean(axis=1)
+        sources = damjax.hindsight.moments(objective, stream(correlation, problem), horizons)
+        return damjax.hindsight.best_losses(sources, problem.weights, ball).mean(axis=1)
 
     return jax.vmap(one)(problem)
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.optimize
 
 import damjax
-from damjax import comparators, regret
+from damjax import comparators, hindsight, regret
 from tests import reference
 from tests.cases import OBJECTIVES, case, interests
 
@@ -63,7 +63,7 @@ def test_losses_observed_inside_the_scan_are_those_of_the_trace(name):
 def test_moments_are_the_losses(name):
     problem, _ = setting(name)
     horizons = [1, 7, NUM_STEPS]
-    sources = regret.moments(problem.objective, problem.stream, horizons)
+    sources = hindsight.moments(problem.objective, problem.stream, horizons)
     params = jnp.asarray(np.random.default_rng(2).normal(size=problem.params.shape[1:]))
     values = sources.value(jnp.broadcast_to(params, (3, NUM_AGENTS, *params.shape)))
     for h, m in itertools.product(range(3), range(NUM_AGENTS)):
@@ -120,9 +120,9 @@ def test_comparators_against_scipy(name, kind):
             )
         return
     horizons = [2, NUM_STEPS]
-    sources = regret.moments(problem.objective, problem.stream, horizons)
-    best = regret.best_losses(sources, weights, domain)
-    memories = regret.best_memories(sources, weights, domain)
+    sources = hindsight.moments(problem.objective, problem.stream, horizons)
+    best = hindsight.best_losses(sources, weights, domain)
+    memories = hindsight.best_memories(sources, weights, domain)
     for h, n in itertools.product(range(2), range(NUM_AGENTS)):
         weighted = jax.tree.map(lambda leaf, h=h, n=n: jnp.einsum("m,m...->...", weights[n], leaf[h]), sources)
         expected = scipy_minimum(weighted.value, problem.params.shape[1:], domain)
@@ -141,8 +141,8 @@ def test_no_feasible_direction_improves_the_comparator(name, kind):
     """The variational inequality <grad F(U), S - U> >= 0 at the worst S of the set: a Frank-Wolfe gap of zero."""
     problem, weights = setting(name, seed=5)
     domain = domain_cases()[kind]
-    sources = regret.moments(problem.objective, problem.stream, [NUM_STEPS])
-    best = regret.best_memories(sources, weights, domain)[0]
+    sources = hindsight.moments(problem.objective, problem.stream, [NUM_STEPS])
+    best = hindsight.best_memories(sources, weights, domain)[0]
     for n in range(NUM_AGENTS):
         weighted = jax.tree.map(lambda leaf, n=n: jnp.einsum("m,m...->...", weights[n], leaf[0]), sources)
         slope = weighted.gradient(best[n])
@@ -169,7 +169,7 @@ def test_static_regret_by_its_definition_and_by_both_kinds_of_stream(name):
         for n in range(NUM_AGENTS):
             weighted = jax.tree.map(
                 lambda leaf, n=n: jnp.einsum("m,m...->...", weights[n], leaf[0]),
-                regret.moments(problem.objective, problem.stream, [horizon]),
+                hindsight.moments(problem.objective, problem.stream, [horizon]),
             )
             own = sum(
                 weights[n, m] * loss(problem.problem, np.asarray(trace.params[t, n]), m, t + 1)
@@ -188,8 +188,8 @@ def test_static_regret_by_its_definition_and_by_both_kinds_of_stream(name):
 def test_the_best_memory_itself_has_no_regret():
     problem, weights = setting("delta_net")
     ball = damjax.domains.frobenius_ball(0.5)
-    sources = regret.moments(problem.objective, problem.stream, [NUM_STEPS])
-    best = regret.best_memories(sources, weights, ball)[0]
+    sources = hindsight.moments(problem.objective, problem.stream, [NUM_STEPS])
+    best = hindsight.best_memories(sources, weights, ball)[0]
     frozen = jnp.broadcast_to(best, (NUM_STEPS, *best.shape))
     losses = regret.personalized_losses(problem.objective, weights, frozen, problem.stream)
     found = regret.static_regret(losses, problem.objective, weights, ball, problem.stream, [NUM_STEPS])
@@ -199,12 +199,12 @@ def test_the_best_memory_itself_has_no_regret():
 @pytest.mark.parametrize("radius", [1e-3, 0.1, 0.9999, 1.0001, 1e3])
 def test_the_ball_solution_is_on_the_sphere_exactly_when_the_free_one_is_outside(radius):
     problem, weights = setting("delta_net")
-    sources = regret.moments(problem.objective, problem.stream, [NUM_STEPS])
-    free = regret.best_memories(sources, weights, damjax.domains.unconstrained())[0]
+    sources = hindsight.moments(problem.objective, problem.stream, [NUM_STEPS])
+    free = hindsight.best_memories(sources, weights, damjax.domains.unconstrained())[0]
     lengths = jnp.linalg.norm(free, axis=(1, 2))
     for n in range(NUM_AGENTS):
         ball = damjax.domains.frobenius_ball(radius * lengths[n])
-        best = regret.best_memories(sources, weights, ball)[0, n]
+        best = hindsight.best_memories(sources, weights, ball)[0, n]
         np.testing.assert_allclose(jnp.linalg.norm(best), min(radius, 1) * lengths[n], rtol=1e-12)
         if radius > 1:
             np.testing.assert_allclose(best, free[n], rtol=1e-12)
@@ -214,13 +214,13 @@ def test_fewer_cues_than_dimensions():
     """A singular hessian: two cues in three dimensions. The comparator still interpolates, or sits on the sphere."""
     keys = np.array([[[1.0, 0, 0]], [[0, 2.0, 0]]])
     stream = damjax.streams.from_arrays(keys, np.array([[[3.0]], [[4.0]]]))
-    sources = regret.moments(damjax.objectives.delta_net(), stream, [2])
+    sources = hindsight.moments(damjax.objectives.delta_net(), stream, [2])
     alone = np.ones((1, 1))
-    large = regret.best_memories(sources, alone, damjax.domains.frobenius_ball(100.0))[0, 0]
+    large = hindsight.best_memories(sources, alone, damjax.domains.frobenius_ball(100.0))[0, 0]
     np.testing.assert_allclose(large, [[3, 2, 0]], atol=1e-9)
-    free = regret.best_memories(sources, alone, damjax.domains.unconstrained())[0, 0]
+    free = hindsight.best_memories(sources, alone, damjax.domains.unconstrained())[0, 0]
     np.testing.assert_allclose(free, [[3, 2, 0]], atol=1e-9)
-    small = regret.best_memories(sources, alone, damjax.domains.frobenius_ball(1.0))[0, 0]
+    small = hindsight.best_memories(sources, alone, damjax.domains.frobenius_ball(1.0))[0, 0]
     assert jnp.linalg.norm(small) == pytest.approx(1)
     assert small[0, 2] == 0
 
@@ -231,8 +231,8 @@ def test_the_minimum_is_differentiable_in_the_data_the_weights_and_the_radius(na
 
     def best(weights, radius, shift):
         moved = problem.stream._replace(values=problem.stream.values + shift)
-        sources = regret.moments(problem.objective, moved, [NUM_STEPS])
-        return regret.best_losses(sources, weights, damjax.domains.frobenius_ball(radius)).sum()
+        sources = hindsight.moments(problem.objective, moved, [NUM_STEPS])
+        return hindsight.best_losses(sources, weights, damjax.domains.frobenius_ball(radius)).sum()
 
     point = (jnp.asarray(weights), 0.4, 0.0)
     slopes = jax.grad(best, argnums=(0, 1, 2))(*point)
@@ -251,10 +251,10 @@ def test_the_minimum_is_differentiable_in_the_data_the_weights_and_the_radius(na
 
 def test_the_minimum_is_differentiable_in_the_bounds_of_a_box():
     problem, weights = setting("delta_net")
-    sources = regret.moments(problem.objective, problem.stream, [NUM_STEPS])
+    sources = hindsight.moments(problem.objective, problem.stream, [NUM_STEPS])
 
     def best(upper):
-        return regret.best_losses(sources, weights, damjax.domains.box(-0.02, upper, shape=(2, 2))).sum()
+        return hindsight.best_losses(sources, weights, damjax.domains.box(-0.02, upper, shape=(2, 2))).sum()
 
     difference = (best(0.02 + 1e-6) - best(0.02 - 1e-6)) / 2e-6
     assert abs(difference) > 0.1
@@ -265,8 +265,8 @@ def test_a_ridge_of_zero_without_a_constraint_is_no_regret_of_zero():
     """Gates of one: the loss is linear, and falls without end."""
     problem, weights = setting("gated_linear_attention")
     flat = problem.stream._replace(gates=jnp.ones((NUM_STEPS, NUM_AGENTS)))
-    sources = regret.moments(problem.objective, flat, [NUM_STEPS])
-    assert jnp.isnan(regret.best_losses(sources, weights, damjax.domains.unconstrained())).all()
+    sources = hindsight.moments(problem.objective, flat, [NUM_STEPS])
+    assert jnp.isnan(hindsight.best_losses(sources, weights, damjax.domains.unconstrained())).all()
 
 
 @over_objectives
@@ -296,9 +296,9 @@ def test_bad_input(untyped):
     with pytest.raises(ValueError, match="horizons must be concrete"):
         jax.jit(call)(jnp.array([3]))
     with pytest.raises(ValueError, match="at most the 25 steps of associations"):
-        regret.moments(problem.objective, problem.stream, [30])
+        hindsight.moments(problem.objective, problem.stream, [30])
     with pytest.raises(ValueError, match="quadratic objectives only"):
-        regret.moments(problem.objective._replace(curvature=None), problem.stream, [3])
+        hindsight.moments(problem.objective._replace(curvature=None), problem.stream, [3])
     with pytest.raises(ValueError, match=r"losses must have shape \(T, N\) = \(25, 3\), but it is \(25, 1\)"):
         regret.static_regret(losses[:, :1], problem.objective, weights, ball, problem.stream, [3])
     with pytest.raises(ValueError, match="time must be a 1-based step count, but it is 0"):
@@ -308,4 +308,4 @@ def test_bad_input(untyped):
         regret.personalized_losses(problem.objective, weights, wide, problem.stream)
     both = comparators.Moments(jnp.eye(2), jnp.ones((1, 2)), jnp.ones((1, 2)), jnp.zeros(()))
     with pytest.raises(ValueError, match="both a hessian and a ridge"):
-        comparators.minimizer(both, ball)
+        comparators.best(both, ball)

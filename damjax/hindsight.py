@@ -1,0 +1,208 @@
+"""The best fixed memory in hindsight of every agent: what regret is measured against.
+
+argmin_U sum_{t <= T} sum_m w_nm f_mt(U),   U in the feasible set, one per agent n and horizon T
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from damjax._checks import check_square
+from damjax._steps import ridge_coefficients
+from damjax._types import ArrayLike, Associations, concrete
+from damjax.comparators import Comparator, Moments, best, minimize
+from damjax.domains import Domain, Unconstrained
+from damjax.objectives import Objective
+from damjax.simulate import Stream
+
+Horizons = Int[ArrayLike, "H"] | Sequence[int]
+
+
+def moments(objective: Objective, associations: Stream, horizons: Horizons) -> Moments:
+    """Each agent's own losses f_m1 + .. + f_mT as a quadratic, at every horizon: leading axes (H, N).
+
+    One pass, and memory that does not grow with T when the stream is a function of the time.
+
+    Args:
+        objective: a quadratic one.
+        associations: the stream, or a function from the 1-based time to the associations of that step.
+        horizons: increasing step counts, (H,), concrete.
+
+    Returns:
+        Moments with hessian (H, N, df, df), ridge and linear (H, N, dv, df), constant (H, N).
+
+    Raises:
+        ValueError: an objective that is not quadratic; horizons that do not increase or are not positive.
+    """
+    if objective.curvature is None:
+        raise ValueError("moments exist for quadratic objectives only, but this objective has no curvature")
+    steps = checked_horizons(horizons)
+    read = _reading(associations, steps[-1])
+
+    def add(carry: tuple[Moments, Moments], at: tuple[Array, Array]) -> tuple[tuple[Moments, Moments], None]:
+        total, snapshots = carry
+        time, row = at
+        total = jax.tree.map(jnp.add, total, _step_moments(objective, read(time), time))
+        # The last total written to a row is the one at its horizon.
+        snapshots = jax.tree.map(lambda rows, leaf: rows.at[row].set(leaf), snapshots, total)
+        return (total, snapshots), None
+
+    times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
+    rows = jnp.searchsorted(jnp.array(steps, jnp.int32), times)
+    shapes = jax.eval_shape(lambda: _step_moments(objective, read(jnp.asarray(1)), jnp.asarray(1)))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), shapes)
+    (_, snapshots), _ = jax.lax.scan(add, (zeros, empty), (times, rows))
+    return snapshots
+
+
+def best_in_hindsight(
+    objective: Objective,
+    weights: Float[ArrayLike, "N N"],
+    domain: Domain,
+    associations: Stream,
+    horizons: Horizons,
+) -> Comparator:
+    """The best fixed memory of every agent at every horizon, with its cumulative loss and a certificate.
+
+    In closed form for quadratic objectives; else by accelerated gradient, in memory that grows with T.
+
+    Args:
+        objective: the memory loss f; not quadratic, it must declare its smoothness.
+        weights: W, (N, N).
+        domain: the feasible set; bounded unless the objective is quadratic.
+        associations: the stream, or a function of the time.
+        horizons: increasing step counts, (H,), concrete.
+
+    Returns:
+        Comparator with params (H, N, dv, df), loss and gap (H, N); loss - gap is at most the true minimum.
+
+    Raises:
+        ValueError: an objective without a minimum, or without a certificate, on the domain.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, damjax
+        >>> objective = damjax.objectives.cross_entropy(jnp.eye(3))
+        >>> stream = damjax.Associations(jnp.ones((4, 1, 2)), jnp.eye(3)[jnp.array([0, 0, 1, 2])][:, None])
+        >>> ball = damjax.domains.frobenius_ball(2.0)
+        >>> found = best_in_hindsight(objective, jnp.eye(1), ball, stream, [2, 4])
+        >>> found.params.shape, bool((found.gap < 1e-3 * found.loss).all())
+        ((2, 1, 3, 2), True)
+    """
+    if objective.curvature is not None:
+        return best(_interests(moments(objective, associations, horizons), weights, domain), domain)
+    return _best_by_samples(objective, weights, domain, associations, checked_horizons(horizons))
+
+
+def best_losses(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N"]:
+    """The least cumulative loss in hindsight, min_U sum_m w_nm F_m(U), for moments (H, N) of the agents' own losses."""
+    return best(_interests(sources, weights, domain), domain).loss
+
+
+def best_memories(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N dv df"]:
+    """The best memories in hindsight, one per horizon and agent, for moments (H, N) of the agents' own losses."""
+    return best(_interests(sources, weights, domain), domain).params
+
+
+def _best_by_samples(
+    objective: Objective, weights: ArrayLike, domain: Domain, associations: Stream, steps: list[int]
+) -> Comparator:
+    """Sums over the stream itself, one horizon after the other, each from the memories of the one before."""
+    smoothness, read = objective.smoothness, _reading(associations, steps[-1])
+    if smoothness is None:
+        raise ValueError(
+            "objective must declare its smoothness (a bound on the second derivative of the loss in the prediction),"
+            " since it has no curvature and its best memory is found by iteration"
+        )
+    if isinstance(domain.shape, Unconstrained):
+        raise ValueError(
+            "a loss that is not quadratic needs a bounded domain, where its comparator can be certified;"
+            " use frobenius_ball or box"
+        )
+    times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
+    stream = jax.vmap(read)(times)
+    features, values = jax.vmap(jax.vmap(objective.features))(stream.keys), stream.values
+    clock, interest = times.astype(values.dtype), jnp.asarray(weights, values.dtype)
+    check_square("weights", interest.shape, values.shape[1])
+    memory = jnp.zeros((values.shape[1], values.shape[2], features.shape[2]), values.dtype)
+
+    def ridges(seen: Associations, time: Array) -> Array | None:
+        return ridge_coefficients(objective, seen, time, memory)
+
+    ridge = None if objective.ridge is None else jax.vmap(ridges)(stream, times)
+
+    def solve(start: Array, row: Array, horizon: Array) -> Comparator:
+        share = (times <= horizon)[:, None] * row
+        shrinkage = None if ridge is None else jnp.einsum("tm,tmij->ij", share, ridge)
+
+        def judged(judge: Callable[..., Array], params: Array) -> Array:
+            over_senders = jax.vmap(judge, in_axes=(0, 0, None))
+            return jax.vmap(over_senders)(features @ params.T, values, clock)
+
+        def loss(params: Array) -> Array:
+            total = jnp.sum(share * judged(objective.loss, params))
+            return total if shrinkage is None else total + 0.5 * jnp.sum(shrinkage * params**2)
+
+        def gradient(params: Array) -> Array:
+            slope = jnp.einsum("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
+            return slope if shrinkage is None else slope + shrinkage * params
+
+        steepness = smoothness * jnp.linalg.eigvalsh(jnp.einsum("tm,tmi,tmj->ij", share, features, features))[-1]
+        if shrinkage is not None:
+            steepness = steepness + jnp.max(jnp.abs(shrinkage))
+        tolerance = float(jnp.finfo(values.dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))
+        return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient)
+
+    def advance(starts: Array, horizon: Array) -> tuple[Array, Comparator]:
+        found = jax.vmap(solve, in_axes=(0, 0, None))(starts, interest, horizon)
+        return jax.lax.stop_gradient(found.params), found
+
+    return jax.lax.scan(advance, memory, jnp.array(steps, jnp.int32))[1]
+
+
+def _interests(sources: Moments, weights: ArrayLike, domain: Domain) -> Moments:
+    """What each agent is measured by: the sources' moments weighted by its interests."""
+    check_square("weights", np.shape(weights), sources.linear.shape[1])
+    if isinstance(domain.shape, Unconstrained) and sources.hessian is None and sources.ridge is None:
+        raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
+    interest = jnp.asarray(weights, sources.linear.dtype)
+    return jax.tree.map(lambda leaf: jnp.einsum("nm,hm...->hn...", interest, leaf), sources)
+
+
+def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]], Associations]:
+    """The associations of a step by its 1-based time."""
+    if callable(associations):
+        return associations
+    length = jnp.shape(associations.keys)[0]
+    if num_steps > length:
+        raise ValueError(f"horizons must be at most the {length} steps of associations, but one is {num_steps}")
+    stream = jax.tree.map(jnp.asarray, associations)
+    return lambda time: jax.tree.map(lambda field: field[time - 1], stream)
+
+
+def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
+    keys, values, _ = jax.tree.map(jnp.asarray, associations)
+    features = jax.vmap(objective.features)(keys)
+    clock = time.astype(features.dtype)
+    at_zero = jnp.zeros_like(values)
+    residuals = jax.vmap(objective.residual, in_axes=(0, 0, None))(at_zero, values, clock)
+    linear = -residuals[:, :, None] * features[:, None, :]
+    return Moments(
+        hessian=objective.curvature * features[:, :, None] * features[:, None, :] if objective.curvature else None,
+        ridge=ridge_coefficients(objective, associations, time, linear),
+        linear=linear,
+        constant=jax.vmap(objective.loss, in_axes=(0, 0, None))(at_zero, values, clock),
+    )
+
+
+def checked_horizons(horizons: Horizons) -> list[int]:
+    """The horizons as integers, or a ValueError that says what is wrong with them."""
+    steps = concrete(horizons)
+    if steps is None:
+        raise ValueError("horizons must be concrete step counts, but they are traced; close over them instead")
+    if steps.ndim != 1 or not np.issubdtype(steps.dtype, np.integer) or steps[0] < 1 or np.any(np.diff(steps) <= 0):
+        raise ValueError(f"horizons must be increasing positive step counts, but they are {steps.tolist()}")
+    return steps.tolist()
