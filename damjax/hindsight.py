@@ -150,7 +150,10 @@ def _best_by_samples(
             slope = jnp.einsum("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
             return slope if shrinkage is None else slope + shrinkage * params
 
-        steepness = smoothness * jnp.linalg.eigvalsh(jnp.einsum("tm,tmi,tmj->ij", share, features, features))[-1]
+        steepness = (
+            jnp.asarray(smoothness, values.dtype)
+            * jnp.linalg.eigvalsh(jnp.einsum("tm,tmi,tmj->ij", share, features, features))[-1]
+        )
         if shrinkage is not None:
             steepness = steepness + jnp.max(jnp.abs(shrinkage))
         tolerance = float(jnp.finfo(values.dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))

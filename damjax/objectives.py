@@ -142,7 +142,7 @@ class Objective(NamedTuple):
             at_zero = optax.safe_norm(self.residual(jnp.zeros_like(value), value, time), 0.0)
             bound = (radius * self.curvature * norm + at_zero) * norm
         elif self.residual_bound is not None:
-            bound = self.residual_bound * norm
+            bound = jnp.asarray(self.residual_bound, norm.dtype) * norm
         else:
             raise ValueError(
                 "this objective has no Lipschitz constant in closed form: set its curvature (quadratic losses) or its"

@@ -12,7 +12,7 @@ import damjax
 from tests import reference
 
 TAYLOR_DEGREE = 2
-OBJECTIVES = (
+QUADRATIC = (
     "linear_attention",
     "gated_linear_attention",
     "delta_net",
@@ -20,6 +20,7 @@ OBJECTIVES = (
     "normalized_softmax_attention",
     "gated_softmax_attention",
 )
+OBJECTIVES = (*QUADRATIC, "cross_entropy")
 
 
 def feature_map(name, key_dim):
@@ -30,6 +31,8 @@ def feature_map(name, key_dim):
 
 def objective(name, key_dim):
     factory = getattr(damjax.objectives, name)
+    if name == "cross_entropy":
+        return factory(reference.OUTPUTS)
     return factory(feature_map(name, key_dim)) if "softmax" in name else factory()
 
 
@@ -66,6 +69,8 @@ def case(rng, name, *, num_agents, num_steps, key_dim=3, value_dim=2, dtype: npt
     made = objective(name, key_dim)
     keys = rng.uniform(-1, 1, (num_steps, num_agents, key_dim)).astype(dtype)
     values = rng.normal(size=(num_steps, num_agents, value_dim)).astype(dtype)
+    if name == "cross_entropy":
+        values = reference.OUTPUTS[rng.integers(len(reference.OUTPUTS), size=(num_steps, num_agents))].astype(dtype)
     features = np.asarray(jax.vmap(jax.vmap(made.features))(jnp.asarray(keys)))
     gates = None
     if made.gated:

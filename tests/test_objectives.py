@@ -23,8 +23,16 @@ def draw(name, seed, gate_shape=(), dtype=np.float64):
     key, value = rng.normal(size=KEY_DIM).astype(dtype), rng.normal(size=VALUE_DIM).astype(dtype)
     features = np.asarray(made.features(jnp.asarray(key)))
     gate = np.asarray(rng.uniform(0.2, 1, gate_shape), dtype) if made.gated else None
+    if name == "cross_entropy":
+        value = reference.OUTPUTS[rng.integers(len(reference.OUTPUTS))].astype(dtype)
     params = rng.normal(size=(VALUE_DIM, len(features))).astype(dtype)
     return made, jnp.asarray(params), jnp.asarray(key), jnp.asarray(value), gate, features
+
+
+def soft(z):
+    """The embedding that is expected under softmax(U z)."""
+    shares = np.exp(reference.OUTPUTS @ z)
+    return reference.OUTPUTS.T @ shares / shares.sum()
 
 
 def recurrence(name, X, v, phi, g, t):
@@ -32,6 +40,7 @@ def recurrence(name, X, v, phi, g, t):
     return {
         "linear_attention": lambda: X + outer,
         "gated_linear_attention": lambda: g * X + outer,
+        "cross_entropy": lambda: X + outer - np.outer(soft(X @ phi), phi),
         "delta_net": lambda: X - np.outer(X @ phi - v, phi),
         "softmax_attention": lambda: X + outer,
         "normalized_softmax_attention": lambda: (t - 1) / t * X + outer / t,
@@ -79,11 +88,16 @@ def test_value_is_the_reference_loss(name):
 
 @over_objectives
 def test_parts_fit_together(name):
-    """residual is the derivative of loss, and curvature its second derivative."""
+    """residual is the derivative of loss, and curvature its second derivative; or smoothness bounds that."""
     made, _, _, value, _, _ = draw(name, 1)
     z = jnp.array([0.3, -1.2])
     np.testing.assert_allclose(jax.grad(made.loss)(z, value, 3.0), made.residual(z, value, 3.0), rtol=1e-12)
-    np.testing.assert_allclose(jax.hessian(made.loss)(z, value, 3.0), made.curvature * np.eye(2), atol=1e-12)
+    bend = jax.hessian(made.loss)(z, value, 3.0)
+    if made.curvature is None:
+        assert jnp.linalg.eigvalsh(bend)[0] >= -1e-12
+        assert jnp.linalg.eigvalsh(bend)[-1] <= made.smoothness
+    else:
+        np.testing.assert_allclose(bend, made.curvature * np.eye(2), atol=1e-12)
 
 
 @over_objectives
@@ -111,7 +125,7 @@ def test_lipschitz_bounds_every_gradient_on_the_ball_and_is_attained_without_a_r
             for d in directions[:: 1 if seed == 0 else 20]
         ]
         assert max(norms) <= bound * (1 + 1e-9)
-        if made.ridge is None:
+        if made.ridge is None and made.curvature is not None:
             assert norms[0] == pytest.approx(bound, rel=1e-9)
 
 
@@ -197,3 +211,42 @@ def test_orthogonal_features_vary_less_than_independent_ones():
 def test_bad_feature_maps(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make(damjax.features)
+
+
+def test_cross_entropy_is_the_particle_system():
+    """Gradient descent on the memory moves the scores S = E X' U' by eta A P (Y - softmax S) G, exactly ([LAM])."""
+    rng = np.random.default_rng(0)
+    E, U, labels = rng.normal(size=(6, 3)), reference.OUTPUTS, rng.integers(4, size=6)
+    frequencies, X, rate = rng.dirichlet(np.ones(6)), rng.normal(size=(2, 3)), 0.7
+    scores = E @ X.T @ U.T
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    moved = scores + rate * (E @ E.T) @ np.diag(frequencies) @ (np.eye(4)[labels] - shares) @ (U @ U.T)
+
+    made = damjax.objectives.cross_entropy(U)
+    losses = jax.vmap(made.value, in_axes=(None, 0, 0))(X, E, U[labels])
+    np.testing.assert_allclose(losses, -np.log(shares[np.arange(6), labels]), rtol=1e-12)
+    gradients = jax.vmap(made.gradient, in_axes=(None, 0, 0))(X, E, U[labels])
+    after = X - rate * np.einsum("x,xij->ij", frequencies, gradients)
+    np.testing.assert_allclose(E @ after.T @ U.T, moved, rtol=1e-12)
+
+
+def test_cross_entropy_takes_soft_labels_and_survives_huge_scores():
+    made, key = damjax.objectives.cross_entropy(reference.OUTPUTS), jnp.array([1.0, -2.0])
+    X, shares = jnp.array([[0.3, 1.0], [-0.5, 0.2]]), np.array([0.1, 0.2, 0.3, 0.4])
+    hard = [made.value(X, key, jnp.asarray(u)) for u in reference.OUTPUTS]
+    np.testing.assert_allclose(made.value(X, key, jnp.asarray(shares @ reference.OUTPUTS)), shares @ np.array(hard))
+    assert jnp.isfinite(made.value(1e4 * X, key, jnp.asarray(reference.OUTPUTS[0])))
+    assert jnp.isfinite(made.gradient(1e4 * X, key, jnp.asarray(reference.OUTPUTS[0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (np.ones((1, 2)), "outputs must have shape (classes, dv) with at least two classes"),
+        (np.ones((3, 2)), "outputs must tell classes apart"),
+        (np.array([[1.0], [np.nan]]), "outputs must be finite"),
+    ],
+)
+def test_bad_outputs(outputs, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        damjax.objectives.cross_entropy(outputs)

@@ -13,9 +13,10 @@ import scipy.optimize
 import damjax
 from damjax import comparators, hindsight, regret
 from tests import reference
-from tests.cases import OBJECTIVES, case, interests
+from tests.cases import OBJECTIVES, QUADRATIC, case, interests
 
 over_objectives = pytest.mark.parametrize("name", OBJECTIVES)
+over_quadratic = pytest.mark.parametrize("name", QUADRATIC)
 NUM_AGENTS, NUM_STEPS = 3, 25
 
 
@@ -59,7 +60,7 @@ def test_losses_observed_inside_the_scan_are_those_of_the_trace(name):
     np.testing.assert_allclose(observed, expected, rtol=1e-12)
 
 
-@over_objectives
+@over_quadratic
 def test_moments_are_the_losses(name):
     problem, _ = setting(name)
     horizons = [1, 7, NUM_STEPS]
@@ -107,7 +108,7 @@ def domain_cases():
     }
 
 
-@over_objectives
+@over_quadratic
 @pytest.mark.parametrize("kind", domain_cases())
 def test_comparators_against_scipy(name, kind):
     problem, weights = setting(name)
@@ -135,7 +136,7 @@ def test_comparators_against_scipy(name, kind):
         np.testing.assert_allclose(best[h, n], at_best, rtol=1e-9, atol=1e-9)
 
 
-@over_objectives
+@over_quadratic
 @pytest.mark.parametrize("kind", ["small ball", "large ball", "box"])
 def test_no_feasible_direction_improves_the_comparator(name, kind):
     """The variational inequality <grad F(U), S - U> >= 0 at the worst S of the set: a Frank-Wolfe gap of zero."""
@@ -156,7 +157,7 @@ def test_no_feasible_direction_improves_the_comparator(name, kind):
         assert abs(jnp.sum(slope * (best[n] - worst))) < 1e-8 * (1 + abs(weighted.value(best[n])))
 
 
-@over_objectives
+@over_quadratic
 def test_static_regret_by_its_definition_and_by_both_kinds_of_stream(name):
     problem, weights = setting(name)
     ball = damjax.domains.frobenius_ball(0.7)
@@ -225,7 +226,7 @@ def test_fewer_cues_than_dimensions():
     assert small[0, 2] == 0
 
 
-@over_objectives
+@over_quadratic
 def test_the_minimum_is_differentiable_in_the_data_the_weights_and_the_radius(name):
     problem, weights = setting(name)
 
@@ -269,7 +270,7 @@ def test_a_ridge_of_zero_without_a_constraint_is_no_regret_of_zero():
     assert jnp.isnan(hindsight.best_losses(sources, weights, damjax.domains.unconstrained())).all()
 
 
-@over_objectives
+@over_quadratic
 def test_float32_regret_follows_float64(name):
     values = []
     for dtype in (np.float32, np.float64):

@@ -20,8 +20,8 @@ from damjax._types import ArrayLike, concrete
 from damjax.bounds.lipschitz import Constants
 
 ORDERS = {"adapt_then_combine": 2.0, "combine_then_adapt": 8.0}
-Scalar = float | Num[ArrayLike, ""]
-PerAgent = float | Num[ArrayLike, "#N"]
+Scalar = float | int | np.number | Num[ArrayLike, ""]
+PerAgent = Scalar | Num[ArrayLike, "N"]
 
 
 def ogd(
@@ -112,7 +112,10 @@ def c_dogd(
     agents = _interests(jnp.full((num_agents, num_agents), 1 / num_agents), None, constants)
     disagreement = jnp.asarray(mixing, agents.mean_slope.dtype) - 1 / num_agents
     second = jnp.linalg.norm(disagreement, ord=2)
-    spread = ORDERS[order] * (second if order == "adapt_then_combine" else 1.0) / (1 - second)
+    # A second singular value of one, up to rounding, is a network that does not mix.
+    exactness = 10 * num_agents * jnp.finfo(disagreement.dtype).eps
+    gap = jnp.where(1 - second > exactness, 1 - second, 0)
+    spread = ORDERS[order] * (second if order == "adapt_then_combine" else 1.0) / gap
     rates = _rates(scale, exponent, horizon, agents)
     steepest = jnp.max(jnp.asarray(constants.lipschitz))
     share = rates.inverse_last * _travel(agents, path_length) + steepest**2 * (0.5 + spread) * rates.total
@@ -161,7 +164,7 @@ def dam_togd_printed(
     agents = _interests(weights, delays, constants)
     steep = agents.count**2 * agents.steepest**2 * agents.longest**2
     upfront = _rates(scale, exponent, horizon, agents).inverse_last * agents.diameter**2 / 2
-    extended = _rates(scale, exponent, jnp.asarray(horizon) + agents.longest - agents.shortest, agents)
+    extended = _rates(scale, exponent, horizon, agents, shift=agents.longest - agents.shortest)
     return _printed_slope(agents) * extended.total + upfront + steep * jnp.asarray(scale) + _printed_constant(agents)
 
 
@@ -174,11 +177,11 @@ def dam_togd_mended(
     horizon: Scalar,
     exponent: Scalar = 0.5,
 ) -> Float[Array, "N"]:
-    """[DAM]'s bound with its proof mended: Q sum_t eta_t + B^2 / (2 eta_{T + tau_max}) + Ccst, t = tau_min+1..T+tau_max.
+    """[DAM]'s bound with its proof mended: Q sum_t eta_t + B^2 / (2 eta_{T + tau_max}) + Ccst.
 
-    Regrouping the double sum by the step at which the movement happened gives sum_t sum_{j <= tau} eta_{t-j} <=
-    tau sum_t eta_t, so that no P term is needed; the telescoping sum H ends at the last, smallest rate. For beta = 1/2:
-    2cQ sqrt(T + Dt) + (B^2/2c) sqrt(T + Dt) + Ccst. Below the printed bound wherever
+    The sum is over t = tau_min+1..T+tau_max. Regrouping the double sum by the step at which the movement happened gives
+    sum_t sum_{j <= tau} eta_{t-j} <= tau sum_t eta_t, so that no P term is needed; the telescoping sum H ends at the
+    last, smallest rate. For beta = 1/2: 2cQ sqrt(T + Dt) + (B^2/2c) sqrt(T + Dt) + Ccst. Below the printed bound wherever
     P c >= (B^2/2c) (sqrt(T + Dt) - sqrt(T)), which holds for every T from (B^2 Dt / 4 c^2 P)^2 on.
 
     Args and Returns: as for ``dam_togd_printed``.
@@ -192,7 +195,7 @@ def dam_togd_mended(
     Source: [DAM] Theorem 3, mended here.
     """
     agents = _interests(weights, delays, constants)
-    rates = _rates(scale, exponent, jnp.asarray(horizon) + agents.longest - agents.shortest, agents)
+    rates = _rates(scale, exponent, horizon, agents, shift=agents.longest - agents.shortest)
     return (
         _printed_slope(agents) * rates.total + rates.inverse_last * agents.diameter**2 / 2 + _printed_constant(agents)
     )
@@ -243,8 +246,7 @@ def weighted_delay(
     B w_nm L_m for each of tau_nm messages.
     """
     agents = _interests(weights, delays, constants)
-    elapsed = jnp.maximum(jnp.asarray(horizon) - agents.shortest, 0)
-    rates = _rates(scale, exponent, elapsed, agents)
+    rates = _rates(scale, exponent, horizon, agents, shift=-agents.shortest)
     regret = (agents.mean_slope / 2 + agents.late_slope) * agents.mean_slope * rates.total
     travel = rates.inverse_last * _travel(agents, path_length)
     return regret + travel + (agents.diameter + jnp.asarray(path_length)) * agents.late_slope
@@ -253,7 +255,7 @@ def weighted_delay(
 def optimal_scale(
     weights: Float[ArrayLike, "N N"], delays: Num[ArrayLike, "N N"], constants: Constants
 ) -> Float[Array, "N"]:
-    """The rate constant that minimises ``weighted_delay`` at beta = 1/2: B / (2 Lbar sqrt(1/2 + tbar)), at every horizon.
+    """The rate constant that minimises ``weighted_delay`` for beta = 1/2 at every T: B / (2 Lbar sqrt(1/2 + tbar)).
 
     Args and Raises: as for ``weighted_delay``.
 
@@ -325,15 +327,19 @@ class _Rates(NamedTuple):
     inverse_last: Array
 
 
-def _rates(scale: PerAgent, exponent: Scalar, count: ArrayLike | Scalar, agents: _Interests) -> _Rates:
+def _rates(
+    scale: PerAgent, exponent: Scalar, horizon: Scalar, agents: _Interests, shift: ArrayLike | float = 0.0
+) -> _Rates:
+    """For J = T + shift."""
     if (value := concrete(scale)) is not None:
         check_positive("scale", value)
     if (value := concrete(exponent)) is not None and not np.all((value >= 0) & (value < 1)):
         raise ValueError(f"exponent must lie in [0, 1) for sublinear regret, but it is {value}; 0.5 is the best")
-    if (value := concrete(count)) is not None:
+    if (value := concrete(horizon)) is not None:
         check_positive("horizon", value, allow_zero=True)
     dtype = agents.mean_slope.dtype
-    scale, exponent, count = (jnp.asarray(x, dtype) for x in (scale, exponent, count))
+    scale, exponent, horizon = (jnp.asarray(x, dtype) for x in (scale, exponent, horizon))
+    count = horizon + shift
     # Before anything arrives the sum is empty; its power of zero has no slope, so it is not evaluated.
     started = count > 0
     steps = jnp.where(started, count, 1)

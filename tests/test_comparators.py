@@ -1,0 +1,269 @@
+"""Comparators of every convex loss: certified by their gap, and differentiable as functions of the whole problem."""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import damjax
+from damjax import comparators, hindsight
+from tests.cases import OBJECTIVES, case, interests
+
+NUM_AGENTS, NUM_STEPS, KINDS = 3, 25, ("small ball", "large ball", "box")
+
+
+def setting(name, seed=0, dtype=np.float64, num_steps=NUM_STEPS):
+    rng = np.random.default_rng(seed)
+    made = case(rng, name, num_agents=NUM_AGENTS, num_steps=num_steps, key_dim=2, dtype=dtype)
+    return made, interests(rng, NUM_AGENTS).astype(dtype)
+
+
+def domain_of(kind, size=1.0):
+    return {
+        "small ball": lambda: damjax.domains.frobenius_ball(0.2 * size),
+        "large ball": lambda: damjax.domains.frobenius_ball(6.0 * size),
+        "box": lambda: damjax.domains.box(-0.3 * size, 0.5 * size, shape=(2, 2)),
+    }[kind]()
+
+
+def total(made, weights, n):
+    """F_n of one agent by its definition, through the objective's own values."""
+    times = jnp.arange(1.0, NUM_STEPS + 1)
+    over_senders = jax.vmap(made.objective.value, in_axes=(None, 0, 0, 0, None))
+    over_time = jax.vmap(over_senders, in_axes=(None, 0, 0, 0, 0))
+    return lambda params: jnp.sum(over_time(params, *made.stream, times) * weights[n])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gap_is_a_certificate(name, kind):
+    """Against the definition of loss and gap; the gap is small, and larger for every other memory of the set."""
+    made, weights = setting(name)
+    domain = domain_of(kind) if "softmax" not in name or kind != "box" else damjax.domains.box(-0.3, 0.5, shape=(2, 7))
+    found = jax.jit(lambda: hindsight.best_in_hindsight(made.objective, weights, domain, made.stream, [NUM_STEPS]))()
+    rng = np.random.default_rng(1)
+    for n in range(NUM_AGENTS):
+        value_and_slope = jax.jit(jax.value_and_grad(total(made, weights, n)))
+        value, slope = value_and_slope(found.params[0, n])
+        np.testing.assert_allclose(found.loss[0, n], value, rtol=1e-10)
+        if kind == "box":
+            farthest = jnp.where(slope > 0, domain.shape.lower, domain.shape.upper)
+        else:
+            farthest = -domain.shape.radius * slope / jnp.linalg.norm(slope)
+        gap = jnp.sum(slope * (found.params[0, n] - farthest))
+        np.testing.assert_allclose(found.gap[0, n], gap, atol=1e-9 * (1 + abs(value)))
+        assert -1e-9 <= found.gap[0, n] <= 1e-7 * (1 + abs(value))
+        for _ in range(20):
+            other = domain.project(jnp.asarray(rng.normal(size=slope.shape)))
+            assert value_and_slope(other)[0] >= found.loss[0, n] - found.gap[0, n] - 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cross_entropy_against_scipy(kind):
+    made, weights = setting("cross_entropy")
+    domain = domain_of(kind)
+    found = hindsight.best_in_hindsight(made.objective, weights, domain, made.stream, [NUM_STEPS])
+    for n in range(NUM_AGENTS):
+        slope = jax.jit(jax.value_and_grad(lambda flat, n=n: total(made, weights, n)(flat.reshape(2, 2))))
+        both = lambda flat, f=slope: tuple(np.asarray(part, float) for part in f(flat))  # noqa: E731
+        if kind == "box":
+            limits = {"bounds": [(-0.3, 0.5)] * 4}
+        else:
+            R = domain.shape.radius
+            limits = {"constraints": [{"type": "ineq", "fun": lambda x, R=R: R**2 - x @ x, "jac": lambda x: -2 * x}]}
+        expected = scipy.optimize.minimize(
+            both, np.zeros(4), jac=True, method="SLSQP", options={"ftol": 1e-14, "maxiter": 500}, **limits
+        )
+        np.testing.assert_allclose(found.loss[0, n], expected.fun, rtol=1e-9)
+        np.testing.assert_allclose(found.params[0, n].ravel(), expected.x, atol=1e-4)
+
+
+def test_horizons_and_function_streams_of_a_loss_found_by_iteration():
+    made, weights = setting("cross_entropy")
+    ball = domain_of("large ball")
+    both = hindsight.best_in_hindsight(made.objective, weights, ball, made.stream, [7, NUM_STEPS])
+    for h, horizon in enumerate((7, NUM_STEPS)):
+        alone = hindsight.best_in_hindsight(made.objective, weights, ball, made.stream, [horizon])
+        np.testing.assert_allclose(both.loss[h], alone.loss[0], rtol=1e-8)
+        np.testing.assert_allclose(both.params[h], alone.params[0], atol=1e-3)
+
+    def at(time):
+        return jax.tree.map(lambda field: None if field is None else jnp.asarray(field)[time - 1], made.stream)
+
+    streamed = hindsight.best_in_hindsight(made.objective, weights, ball, at, [7, NUM_STEPS])
+    np.testing.assert_allclose(streamed.loss, both.loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("radius", [1.0, 5.0])
+def test_the_gap_is_a_small_share_of_the_regret(radius):
+    """Below a thousandth on the token streams that cross-entropy memories are for."""
+    rng = np.random.default_rng(0)
+    outputs, cues = rng.normal(size=(6, 4)) / 2, rng.normal(size=(12, 4)) / 2
+    tokens = rng.choice(12, size=(300, 3), p=(1 / np.arange(1, 13)) / np.sum(1 / np.arange(1, 13)))
+    stream = damjax.streams.from_arrays(cues[tokens], outputs[rng.integers(6, size=12)[tokens]])
+    objective, weights = damjax.objectives.cross_entropy(outputs), np.full((3, 3), 1 / 3)
+    ball = damjax.domains.frobenius_ball(radius)
+    algorithm = damjax.ogd(objective, weights, learning_rate=damjax.schedules.inverse_sqrt(radius), domain=ball)
+    observe = damjax.regret.observe_losses(objective, weights)
+    _, losses = damjax.simulate(algorithm, jnp.zeros((3, 4, 4)), stream, observe=observe)
+    found = hindsight.best_in_hindsight(objective, weights, ball, stream, [30, 300])
+    regret = damjax.regret.static_regret(losses, objective, weights, ball, stream, [30, 300])
+    assert (found.gap < 1e-3 * regret).all()
+    assert (regret > 0).all()
+
+
+def test_a_comparator_that_is_not_known_well_says_so():
+    made, weights = setting("cross_entropy", dtype=np.float32)
+    ball = damjax.domains.frobenius_ball(3.0)
+    best = hindsight.best_in_hindsight(made.objective, weights, ball, made.stream, [NUM_STEPS])
+    share = best.loss[0] / NUM_STEPS + best.gap[0] / NUM_STEPS
+    losses = jnp.broadcast_to(share, (NUM_STEPS, NUM_AGENTS))
+    with pytest.warns(RuntimeWarning, match=r"the best memory in hindsight is known to .* only, of a regret of"):
+        damjax.regret.static_regret(losses, made.objective, weights, ball, made.stream, [NUM_STEPS])
+
+
+def least_squares_in_a_box(condition):
+    """Correlated cues: a hessian of the given condition number, with bounds that hold some of the entries."""
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    hessian = basis @ np.diag(np.geomspace(1, condition, 4)) @ basis.T
+    linear = rng.normal(size=(2, 4)) @ hessian
+    return comparators.Moments(jnp.asarray(hessian), None, jnp.asarray(linear), jnp.zeros(()))
+
+
+@pytest.mark.parametrize("condition", [10.0, 1e4, 1e6])
+def test_least_squares_in_a_box_is_solved_to_rounding(condition):
+    moments = least_squares_in_a_box(condition)
+    found = comparators.best(moments, damjax.domains.box(-0.4, 0.6, shape=(2, 4)))
+    assert found.gap <= 1e-10 * abs(found.loss)
+    assert jnp.any(found.params == -0.4) or jnp.any(found.params == 0.6)
+
+
+# Derivatives.
+
+
+def problem_of(name, kind):
+    """Regret's comparators as a function of the weights, the size of the set, the responses and the cues."""
+    made, weights = setting(name)
+
+    def solve(weights, size, values, keys):
+        stream = made.stream._replace(values=values, keys=keys)
+        domain = domain_of(kind, size)
+        return hindsight.best_in_hindsight(made.objective, weights, domain, stream, [9, NUM_STEPS])
+
+    return solve, [
+        jnp.asarray(weights),
+        jnp.asarray(1.1),
+        jnp.asarray(made.stream.values),
+        jnp.asarray(made.stream.keys),
+    ]
+
+
+@pytest.mark.parametrize("name", ["delta_net", "linear_attention", "gated_linear_attention", "cross_entropy"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_and_second_derivatives(name, kind):
+    """Of the minimiser and of the minimum, against finite differences: implicit, for the whole problem."""
+    solve, point = problem_of(name, kind)
+    rng = np.random.default_rng(3)
+    directions = [jnp.asarray(rng.normal(size=x.shape)) for x in point]
+    probe = jnp.asarray(rng.normal(size=solve(*point).params.shape))
+
+    def along(t, mask):
+        """From the point, t along the directions of the arguments that the mask picks."""
+        found = solve(*(x + t * mask[i] * d for i, (x, d) in enumerate(zip(point, directions, strict=True))))
+        return jnp.stack([jnp.sum(probe * found.params), found.loss.sum()])
+
+    values, slopes = jax.jit(along), jax.jit(jax.jacrev(along))
+    bend = jax.jit(jax.jacrev(jax.jacrev(lambda t, mask: along(t, mask)[1])))
+    # What was found by iteration is exact to about 1e-6, which a difference quotient divides by its step.
+    step, tolerance = (1e-3, 2e-3) if name == "cross_entropy" else (1e-5, 1e-5)
+    for mask in np.eye(len(point)):
+        expected = (values(step, mask) - values(-step, mask)) / (2 * step)
+        np.testing.assert_allclose(slopes(0.0, mask), expected, rtol=tolerance, atol=tolerance)
+        expected = (slopes(step, mask)[1] - slopes(-step, mask)[1]) / (2 * step)
+        np.testing.assert_allclose(bend(0.0, mask), expected, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def test_derivatives_agree_forwards_and_backwards_and_under_vmap():
+    solve, point = problem_of("delta_net", "small ball")
+    probe = jnp.asarray(np.random.default_rng(0).normal(size=solve(*point).params.shape))
+    fun = lambda size: jnp.sum(probe * solve(point[0], size, *point[2:]).params)  # noqa: E731
+    forwards, backwards = jax.jacfwd(fun)(1.1), jax.grad(fun)(1.1)
+    np.testing.assert_allclose(forwards, backwards, rtol=1e-9)
+    batched = jax.vmap(jax.grad(fun))(jnp.array([0.9, 1.1]))
+    np.testing.assert_allclose(batched[1], backwards, rtol=1e-9)
+
+
+def test_a_flat_direction_spoils_no_derivative():
+    """One cue in two dimensions, and an entry of a box without any pull: the minimum is differentiable all the same."""
+    cue = jnp.array([1.0, 0.0])
+
+    def least(cue, domain):
+        moments = comparators.Moments(jnp.outer(cue, cue), None, jnp.outer(jnp.array([2.0]), cue), jnp.asarray(2.0))
+        return comparators.best(moments, domain).loss
+
+    for domain in (
+        damjax.domains.frobenius_ball(9.0),
+        damjax.domains.unconstrained(),
+        damjax.domains.box(-9.0, 9.0, shape=(1, 2)),
+    ):
+        np.testing.assert_allclose(jax.grad(least)(cue, domain), 0, atol=1e-8)
+    flat = comparators.Moments(None, None, jnp.array([[1.0, 0.0]]), jnp.zeros(()))
+    slope = jax.grad(lambda m: comparators.best(m, damjax.domains.box(-1.0, 1.0, shape=(1, 2))).loss)(flat)
+    assert jnp.isfinite(slope.linear).all()
+    assert slope.linear[0, 0] == -1
+
+
+def test_any_convex_loss_in_any_set():
+    """log-cosh regression: the same solver on a loss of the user's own, differentiated through the closure."""
+    rng = np.random.default_rng(0)
+    cues, answers = jnp.asarray(rng.normal(size=(30, 2))), jnp.asarray(rng.normal(size=30))
+
+    def solve(shift):
+        loss = lambda params: jnp.sum(jnp.log(jnp.cosh(params @ cues.T - answers - shift)))  # noqa: E731
+        return comparators.minimize(
+            loss, jnp.zeros((1, 2)), damjax.domains.frobenius_ball(0.1), smoothness=jnp.sum(cues**2), tolerance=1e-12
+        )
+
+    assert solve(0.3).gap <= 1e-12
+    expected = (solve(0.3 + 1e-4).loss - solve(0.3 - 1e-4).loss) / 2e-4
+    np.testing.assert_allclose(jax.grad(lambda s: solve(s).loss)(0.3), expected, rtol=1e-6)
+
+
+def test_a_second_call_compiles_nothing(monkeypatch):
+    moments = least_squares_in_a_box(10.0)
+    comparators.best(moments, damjax.domains.frobenius_ball(0.5))
+    before = comparators._best._cache_size()
+    for radius in (0.6, 0.7):
+        comparators.best(moments, damjax.domains.frobenius_ball(radius))
+    assert comparators._best._cache_size() == before
+
+
+def test_bad_input():
+    made, weights = setting("cross_entropy")
+    solve = lambda objective, domain: hindsight.best_in_hindsight(objective, weights, domain, made.stream, [3])  # noqa: E731
+    for call, message in (
+        (lambda: solve(made.objective, damjax.domains.unconstrained()), "needs a bounded domain"),
+        (
+            lambda: solve(made.objective._replace(smoothness=None), domain_of("small ball")),
+            "must declare its smoothness",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+
+
+def test_agents_and_horizons_do_not_mix():
+    """Each comparator is that of its own agent alone."""
+    made, weights = setting("cross_entropy")
+    ball = domain_of("large ball")
+    found = hindsight.best_in_hindsight(made.objective, weights, ball, made.stream, [NUM_STEPS])
+    losses = np.array(
+        [[total(made, weights, n)(found.params[0, m]) for m in range(NUM_AGENTS)] for n in range(NUM_AGENTS)]
+    )
+    for n, m in itertools.permutations(range(NUM_AGENTS), 2):
+        assert losses[n, n] < losses[n, m]
