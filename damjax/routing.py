@@ -11,7 +11,7 @@ from typing import NamedTuple
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from damjax._checks import check_choice, check_count, check_row_stochastic, check_square
 from damjax._steiner import Edge, dreyfus_wagner, orient, prune
@@ -56,6 +56,18 @@ class Traffic(NamedTuple):
 
     query: Int[np.ndarray, "N"]
     reply: Int[np.ndarray, "N"]
+
+
+class PathLinks(NamedTuple):
+    """Which physical links the messages cross.
+
+    Attributes:
+        links: the links that some tree uses, (smaller node, larger node), sorted.
+        crosses: whether the path between n and m on n's tree crosses link e, (N, N, E).
+    """
+
+    links: tuple[Edge, ...]
+    crosses: Bool[np.ndarray, "N N E"]
 
 
 def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "steiner") -> Routes:
@@ -129,6 +141,29 @@ def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool 
         query=value_dim * feature_dim * tree_edges,
         reply=reply_size * np.maximum(routes.hops, 0).sum(axis=1),
     )
+
+
+def path_links(routes: Routes) -> PathLinks:
+    """The links behind the delays: ``2 * crosses @ lengths`` is the table of round trips for links of any length.
+
+    With every length 1 it is ``routes.delays``; its derivative in the lengths says which link is worth shortening.
+
+    Example:
+        >>> import networkx as nx, numpy as np
+        >>> routes = compile_routes(nx.path_graph(3), np.full((3, 3), 1 / 3))
+        >>> links, crosses = path_links(routes)
+        >>> links, (2 * crosses @ np.ones(2))[0].tolist()
+        (((0, 1), (1, 2)), [0.0, 2.0, 4.0])
+    """
+    links = sorted({(min(edge), max(edge)) for tree in routes.trees for edge in tree})
+    index = {link: i for i, link in enumerate(links)}
+    crosses = np.zeros((*routes.hops.shape, len(links)), bool)
+    for agent, tree in enumerate(routes.trees):
+        for parent, child in tree:
+            # Parents come before their children, so the path to the parent is complete.
+            crosses[agent, child] = crosses[agent, parent]
+            crosses[agent, child, index[min(parent, child), max(parent, child)]] = True
+    return PathLinks(tuple(links), crosses & (routes.hops > 0)[:, :, None])
 
 
 def _tree(graph: nx.Graph, agent: int, interests: dict[int, float], method: str) -> tuple[Edge, ...]:

@@ -67,6 +67,8 @@ class Case(NamedTuple):
 def case(rng, name, *, num_agents, num_steps, key_dim=3, value_dim=2, dtype: npt.DTypeLike = np.float64):
     """An objective with a random stream and start, for the library and for the reference."""
     made = objective(name, key_dim)
+    if name == "cross_entropy":
+        value_dim = reference.OUTPUTS.shape[1]
     keys = rng.uniform(-1, 1, (num_steps, num_agents, key_dim)).astype(dtype)
     values = rng.normal(size=(num_steps, num_agents, value_dim)).astype(dtype)
     if name == "cross_entropy":

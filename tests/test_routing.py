@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import damjax
-from damjax.routing import METHODS, compile_routes, traffic
+from damjax.routing import METHODS, compile_routes, path_links, traffic
 from tests.cases import connected_graph, interests
 
 seeds = st.integers(0, 10**6)
@@ -166,6 +166,25 @@ def test_trees_hold_plain_integers_whatever_the_labels():
     for method in METHODS:
         trees = compile_routes(graph, np.full((3, 3), 1 / 3), method=method).trees
         assert all(type(node) is int for tree in trees for edge in tree for node in edge)
+
+
+@hypothesis.given(seed=seeds, num_agents=st.integers(1, 9), method=st.sampled_from(METHODS[:2] + METHODS[3:]))
+def test_the_links_of_the_paths_give_back_the_delays(seed, num_agents, method):
+    rng = np.random.default_rng(seed)
+    graph, weights = connected_graph(rng, num_agents), interests(rng, num_agents)
+    routes = compile_routes(graph, weights, method=method)
+    links, crosses = path_links(routes)
+    assert all(graph.has_edge(*link) for link in links)
+    np.testing.assert_array_equal(2 * crosses @ np.ones(len(links)), routes.delays)
+    lengths = rng.uniform(0, 2, len(links))
+    for n, tree in enumerate(routes.trees):
+        lengthened = nx.Graph()
+        lengthened.add_node(n)
+        for edge in tree:
+            lengthened.add_edge(*edge, weight=lengths[links.index((min(edge), max(edge)))])
+        distance = nx.single_source_dijkstra_path_length(lengthened, n)
+        for m in np.flatnonzero(weights[n]):
+            assert 2 * crosses[n, m] @ lengths == pytest.approx(2 * distance[m])
 
 
 def test_traffic_by_hand():

@@ -181,8 +181,8 @@ def dam_togd_mended(
 
     The sum is over t = tau_min+1..T+tau_max. Regrouping the double sum by the step at which the movement happened gives
     sum_t sum_{j <= tau} eta_{t-j} <= tau sum_t eta_t, so that no P term is needed; the telescoping sum H ends at the
-    last, smallest rate. For beta = 1/2: 2cQ sqrt(T + Dt) + (B^2/2c) sqrt(T + Dt) + Ccst. Below the printed bound wherever
-    P c >= (B^2/2c) (sqrt(T + Dt) - sqrt(T)), which holds for every T from (B^2 Dt / 4 c^2 P)^2 on.
+    last, smallest rate. For beta = 1/2: 2cQ sqrt(T + Dt) + (B^2/2c) sqrt(T + Dt) + Ccst. Below the printed bound
+    wherever P c >= (B^2/2c) (sqrt(T + Dt) - sqrt(T)), which holds for every T from (B^2 Dt / 4 c^2 P)^2 on.
 
     Args and Returns: as for ``dam_togd_printed``.
 
