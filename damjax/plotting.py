@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogFormatterMathtext, NullFormatter, StrMethodFormatter
 
 from damjax.routing import Routes
 
@@ -19,6 +19,7 @@ STYLES = (
     {"color": "#E69F00", "marker": "s", "linestyle": "--"},
     {"color": "#0072B2", "marker": "^", "linestyle": "-."},
     {"color": "#009E73", "marker": "D", "linestyle": ":"},
+    {"color": "#CC79A7", "marker": "v", "linestyle": (0, (6, 2))},
 )
 RC = {
     "font.size": 9,
@@ -30,7 +31,7 @@ RC = {
 
 
 def mean_interval(samples: Num[np.ndarray, "seeds points"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds and the ends of its normal 95% interval, each (points,).
+    """Mean over seeds and the ends of its normal 95% interval, each (points,); a single sample has no spread.
 
     Example:
         >>> mean, low, high = mean_interval(np.array([[1.0], [3.0]]))
@@ -38,7 +39,8 @@ def mean_interval(samples: Num[np.ndarray, "seeds points"]) -> tuple[np.ndarray,
         ([2.0], [0.04], [3.96])
     """
     mean = samples.mean(axis=0)
-    half_width = 1.96 * samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    spread = samples.std(axis=0, ddof=1) if len(samples) > 1 else np.zeros_like(mean)
+    half_width = 1.96 * spread / np.sqrt(len(samples))
     return mean, mean - half_width, mean + half_width
 
 
@@ -50,7 +52,7 @@ def curves(
     Args:
         axes: to draw on.
         x: (points,).
-        samples: name -> (seeds, points), at least two seeds and at most as many names as ``STYLES``.
+        samples: name -> (seeds, points), at most as many names as ``STYLES``.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -70,7 +72,7 @@ def curves(
 
 
 def log_axis(axis: Axis, ticks: Sequence[float]) -> None:
-    """Make an axis logarithmic, with those of ``ticks`` that are in view written as plain numbers.
+    """Make an axis logarithmic, with those of ``ticks`` that are in view written as plain numbers, or powers of ten.
 
     Args:
         axis: ``axes.xaxis`` or ``axes.yaxis``, after the data were drawn.
@@ -87,8 +89,11 @@ def log_axis(axis: Axis, ticks: Sequence[float]) -> None:
     axes = axis.axes
     (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
     low, high = axis.get_view_interval()
-    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axis.set_ticks(shown)
+    # Past this a plain number is too long to read.
+    short = all(1e-4 <= tick < 1e5 for tick in shown)
+    axis.set_major_formatter(StrMethodFormatter("{x:g}") if short else LogFormatterMathtext())
     axis.set_minor_formatter(NullFormatter())
 
 

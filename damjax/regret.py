@@ -150,7 +150,10 @@ def static_regret(
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")
     if steps[-1] > losses.shape[0]:
         raise ValueError(f"horizons must be at most the {losses.shape[0]} steps of losses, but one is {steps[-1]}")
-    cumulative = jnp.cumsum(jnp.asarray(losses), axis=0)[np.array(steps) - 1]
+    # Sums from one horizon to the next: a running sum over all steps is slow to differentiate.
+    parts = jnp.searchsorted(jnp.array(steps), jnp.arange(1, steps[-1] + 1))
+    between = jax.ops.segment_sum(jnp.asarray(losses)[: steps[-1]], parts, len(steps), indices_are_sorted=True)
+    cumulative = jnp.cumsum(between, axis=0)
     found = best_in_hindsight(objective, weights, domain, associations, steps)
     regret = cumulative - found.loss
     if objective.curvature is None:

@@ -10,9 +10,15 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from paper_figs import figure_1
+from paper_figs import bounds, figure_1, rates, sanity, sensitivity
 
-FIGURES = {"figure_1": figure_1}
+FIGURES = {
+    "figure_1": figure_1,
+    "bounds": bounds,
+    "rates": rates,
+    "sensitivity": sensitivity,
+    "sanity": sanity,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """How a figure leaves the program: PNG, PDF, its numbers as CSV, and everything needed to redo it as JSON."""
 
 import csv
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -8,9 +9,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from matplotlib.figure import Figure
 
+import damjax
+from paper_figs._experiment import Protocol
+
 PACKAGES = ("damjax", "jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")
+
+
+def resized(protocol: Protocol, quick: Mapping[str, Any], num_seeds: int | None) -> Protocol:
+    """The protocol at another size: the changes of a quick run, and the number of seeds that was asked for.
+
+    A quick run tunes on as many seeds as it evaluates, so that the same programs serve for both.
+    """
+    changes = dict(quick) | ({} if num_seeds is None else {"num_seeds": num_seeds})
+    protocol = dataclasses.replace(protocol, **changes)
+    return dataclasses.replace(protocol, num_tuning_seeds=protocol.num_seeds) if quick else protocol
+
+
+def settings(name: str, protocol: Mapping[str, Any], quick: bool) -> dict[str, Any]:
+    """What it takes to make a figure again: the protocol, the network, the precision and the command."""
+    return dict(protocol) | {
+        "graph": sorted(damjax.graphs.paper_network().edges),
+        "dtype": str(jax.numpy.result_type(float)),
+        "command": f"python -m paper_figs {name} --seeds {protocol['num_seeds']}" + (" --quick" if quick else ""),
+    }
 
 
 def save(

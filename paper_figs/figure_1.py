@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,29 +12,15 @@ from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output
+from paper_figs import _output, _panels
 from paper_figs._experiment import ALGORITHMS, Protocol, Setting, problems, seeds, tuned_regret
+from paper_figs._panels import Panel
 
 CORRELATIONS = tuple(round(0.1 * i, 1) for i in range(11))
 CONCENTRATIONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-QUICK = {"num_seeds": 4, "num_tuning_seeds": 2, "num_steps": 200, "rate_constants": (0.2, 0.5, 1.2, 3.0)}
+QUICK = {"num_seeds": 4, "num_tuning_seeds": 4, "num_steps": 200, "rate_constants": (0.2, 0.5, 1.2, 3.0)}
 AGENT = 0
-
-
-class Panel(NamedTuple):
-    """The numbers of one panel.
-
-    Attributes:
-        label: of the x axis.
-        x: (points,).
-        regret: algorithm -> average regret, (seeds, points).
-        rates: algorithm -> the tuned rate constant of each point, (points,).
-    """
-
-    label: str
-    x: np.ndarray
-    regret: Mapping[str, np.ndarray]
-    rates: Mapping[str, list[float]]
+REGRET = r"average regret $\mathrm{Reg}(T)\,/\,NT$ (loss per step)"
 
 
 def horizons(num_steps: int) -> list[int]:
@@ -63,7 +48,7 @@ def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], An
     times = horizons(protocol.num_steps)
     regret, rates = measure(Setting(), times)
     constants = {name: [rate] for name, rate in rates.items()}
-    panels = {"time": Panel("horizon T (steps)", np.array(times), regret, constants)}
+    panels = {"time": Panel("horizon T (steps)", np.array(times), regret, {"rate_constant": constants})}
     last = [protocol.num_steps]
     for kind, label, values, make in (
         ("correlation", r"target correlation $\rho$", correlations, lambda v: Setting(correlation=v)),
@@ -74,7 +59,7 @@ def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], An
             label,
             np.array(values),
             {name: np.concatenate([regret[name] for regret, _ in results], axis=1) for name in ALGORITHMS},
-            {name: [rates[name] for _, rates in results] for name in ALGORITHMS},
+            {"rate_constant": {name: [rates[name] for _, rates in results] for name in ALGORITHMS}},
         )
     return panels
 
@@ -99,10 +84,10 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         (network, time), (correlation, concentration) = figure.subplots(2, 2)
         draw_network(network, protocol)
         network.set_title(f"(a) routing tree of agent {AGENT}, with round trips in steps")
-        draw_panel(time, panels["time"], "(b) DAM-TOGD follows OGD, C-DOGD reaches a plateau")
-        draw_panel(correlation, panels["correlation"], "(c) the gap opens as targets differ")
-        draw_panel(concentration, panels["concentration"], "(d) consensus pays for concentrated interests")
-        plotting.log_axis(time.xaxis, (10, 30, 100, 300, 1000, 3000, 10000))
+        _panels.draw(time, panels["time"], "(b) DAM-TOGD follows OGD, C-DOGD reaches a plateau", REGRET)
+        _panels.draw(correlation, panels["correlation"], "(c) the gap opens as targets differ", REGRET)
+        _panels.draw(concentration, panels["concentration"], "(d) consensus pays for concentrated interests", REGRET)
+        plotting.log_axis(time.xaxis, _panels.TIMES)
         plotting.log_axis(concentration.xaxis, CONCENTRATIONS)
         time.legend()
         figure.text(0.0, -0.01, _note(panels, protocol), fontsize=7, va="top")
@@ -118,54 +103,28 @@ def draw_network(axes: Axes, protocol: Protocol) -> None:
     plotting.network(axes, graph, routes, AGENT)
 
 
-def draw_panel(axes: Axes, panel: Panel, title: str) -> None:
-    """One panel of regret, on a logarithmic regret axis."""
-    plotting.curves(axes, panel.x, panel.regret)
-    axes.set(xlabel=panel.label, title=title)
-    axes.set_ylabel(r"average regret $\mathrm{Reg}(T)\,/\,NT$ (loss per step)")
-    plotting.log_axis(axes.yaxis, [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)])
-
-
 def _note(panels: Mapping[str, Panel], protocol: Protocol) -> str:
     lines = [
         f"Mean and 95% interval over {protocol.num_seeds} seeds, shared by the algorithms; T = {protocol.num_steps}."
         f" Constants c of the rates c / sqrt(count), tuned on {protocol.num_tuning_seeds} other seeds, point by point:"
     ]
     for letter, kind in zip("bcd", panels, strict=True):
-        rates = panels[kind].rates
+        rates = panels[kind].columns["rate_constant"]
         lines.append(f"({letter}) " + ";  ".join(f"{n}: " + " ".join(f"{r:.2g}" for r in rates[n]) for n in rates))
     return "\n".join(lines)
 
 
-def tables(panels: Mapping[str, Panel]) -> dict[str, list[dict[str, Any]]]:
-    """The numbers behind the figure: a summary, and under "_runs" every run."""
-    summary, runs = [], []
-    for kind, panel in panels.items():
-        for name, regret in panel.regret.items():
-            rates = panel.rates[name] if len(panel.rates[name]) > 1 else panel.rates[name] * len(panel.x)
-            mean, low, high = plotting.mean_interval(regret)
-            for i, x in enumerate(panel.x.tolist()):
-                point = {"panel": kind, "algorithm": name, "x": x, "rate_constant": rates[i]}
-                summary.append(point | {"mean": mean[i], "low_95": low[i], "high_95": high[i], "seeds": len(regret)})
-                runs += [point | {"seed": s, "average_regret": value} for s, value in enumerate(regret[:, i])]
-    return {"": summary, "_runs": runs}
-
-
 def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
     """Compute, draw and save the figure; return the files."""
-    protocol = Protocol(**(QUICK if quick else {}))
-    if num_seeds is not None:
-        protocol = dataclasses.replace(protocol, num_seeds=num_seeds)
+    protocol = _output.resized(Protocol(), QUICK if quick else {}, num_seeds)
     panels = compute(protocol, quick=quick, advance=advance)
-    settings = dataclasses.asdict(protocol) | {
-        "graph": sorted(damjax.graphs.paper_network().edges),
+    settings = _output.settings("figure_1", dataclasses.asdict(protocol), quick) | {
         "algorithms": ALGORITHMS,
         "horizons": horizons(protocol.num_steps),
         "correlations": axes_of(quick)[0],
         "concentrations": axes_of(quick)[1],
         "default_setting": dataclasses.asdict(Setting()),
-        "tuned_rate_constants": {kind: panel.rates for kind, panel in panels.items()},
-        "dtype": str(jax.numpy.result_type(float)),
-        "command": f"python -m paper_figs figure_1 --seeds {protocol.num_seeds}" + (" --quick" if quick else ""),
+        "tuned_rate_constants": {kind: panel.columns["rate_constant"] for kind, panel in panels.items()},
     }
-    return _output.save("figure_1", draw(panels, protocol), tables(panels), settings, out)
+    tables = _panels.tables(panels, curve="algorithm", value="average_regret")
+    return _output.save("figure_1", draw(panels, protocol), tables, settings, out)

@@ -1,6 +1,7 @@
 """The command line and its files, and the paper's three claims as tests with confidence intervals."""
 
 import csv
+import itertools
 import json
 import re
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import damjax
 from paper_figs import figure_1
 from paper_figs.__main__ import FIGURES, main
-from paper_figs._experiment import ALGORITHMS, Protocol, Setting, problems, seeds, tuned_regret
+from paper_figs._experiment import ALGORITHMS, Protocol, Setting, average_regret, problems, seeds, tuned_regret
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,6 +32,7 @@ def quick(tmp_path_factory):
     return out, done
 
 
+@pytest.mark.xdist_group("quick")
 def test_quick_writes_figure_numbers_and_settings(quick):
     out, done = quick
     files = {"figure_1.png", "figure_1.pdf", "figure_1.csv", "figure_1_runs.csv", "figure_1.json"}
@@ -41,21 +43,54 @@ def test_quick_writes_figure_numbers_and_settings(quick):
     assert (out / "figure_1.pdf").read_bytes().startswith(b"%PDF")
 
 
+def check_tables(out, name, curve, value):
+    """The summary is the mean of the runs, with its interval; returns the panels and the number of seeds."""
+    with (out / f"{name}.csv").open() as summary, (out / f"{name}_runs.csv").open() as runs:
+        rows, all_runs = list(csv.DictReader(summary)), list(csv.DictReader(runs))
+    point = lambda row: (row["panel"], row[curve], row["x"])  # noqa: E731
+    assert len({point(row) for row in rows}) == len(rows)
+    for row in rows:
+        values = [float(run[value]) for run in all_runs if point(run) == point(row)]
+        assert len(values) == int(row["seeds"])
+        assert np.mean(values) == pytest.approx(float(row["mean"]), rel=1e-9)
+        half_width = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
+        assert float(row["high_95"]) - float(row["mean"]) == pytest.approx(half_width, rel=1e-9)
+    return {row["panel"] for row in rows}, {int(row["seeds"]) for row in rows}
+
+
+@pytest.mark.xdist_group("quick")
 def test_the_summary_is_the_mean_of_the_runs(quick):
     out, _ = quick
-    with (out / "figure_1.csv").open() as summary, (out / "figure_1_runs.csv").open() as runs:
-        rows, all_runs = list(csv.DictReader(summary)), list(csv.DictReader(runs))
-    point = lambda row: (row["panel"], row["algorithm"], row["x"])  # noqa: E731
-    assert len({point(row) for row in rows}) == len(rows)
-    assert {row["panel"] for row in rows} == {"time", "correlation", "concentration"}
-    for row in rows:
-        values = [float(run["average_regret"]) for run in all_runs if point(run) == point(row)]
-        assert len(values) == int(row["seeds"]) == 3
-        assert np.mean(values) == pytest.approx(float(row["mean"]), rel=1e-9)
-        half_width = 1.96 * np.std(values, ddof=1) / np.sqrt(3)
-        assert float(row["high_95"]) - float(row["mean"]) == pytest.approx(half_width, rel=1e-9)
+    panels, counts = check_tables(out, "figure_1", "algorithm", "average_regret")
+    assert panels == {"time", "correlation", "concentration"}
+    assert counts == {3}
 
 
+@pytest.mark.parametrize(
+    ("name", "panels"),
+    [
+        ("bounds", {"time", "delay", "adversarial_time", "adversarial_delay"}),
+        ("rates", {"random", "adversarial"}),
+        ("sensitivity", {"links"}),
+        ("sanity", {"alone", "delay", "stress"}),
+    ],
+)
+def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys):
+    assert main([name, "--quick", "--seeds", "2", "--out", str(tmp_path)]) == 0
+    files = {f"{name}{ending}" for ending in (".png", ".pdf", ".csv", "_runs.csv", ".json")}
+    assert {path.name for path in tmp_path.iterdir()} == files
+    told = capsys.readouterr()
+    assert "100%" in told.err
+    assert all(f"wrote {tmp_path / file}" in told.out for file in files)
+    found, counts = check_tables(tmp_path, name, "curve", "value")
+    assert found == panels
+    # What the adversary plays is deterministic: one run.
+    assert counts <= {1, 2}
+    settings = json.loads((tmp_path / f"{name}.json").read_text())["settings"]
+    assert settings["command"] == f"python -m paper_figs {name} --seeds 2 --quick"
+
+
+@pytest.mark.xdist_group("quick")
 def test_the_settings_redo_the_figure(quick):
     """From the JSON alone: one run of the CSV, to the last digits."""
     out, _ = quick
@@ -82,7 +117,7 @@ def test_the_command_line_explains_itself(capsys):
     listed = capsys.readouterr().out
     assert all(name in listed for name in FIGURES)
     for arguments, message in (
-        (["figure_9"], "no figure is called figure_9; the figures are: figure_1"),
+        (["figure_9"], "no figure is called figure_9; the figures are: figure_1, bounds"),
         (["--seeds", "1"], "--seeds must be at least 2"),
     ):
         with pytest.raises(SystemExit):
@@ -106,7 +141,7 @@ def test_every_algorithm_sees_the_same_problems_and_tuning_has_seeds_of_its_own(
 
 
 # The claims, at a size that takes seconds: 12 seeds, T = 1000, constants near the tuned ones of the full figure.
-CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=4, num_steps=1000, rate_constants=(0.4, 1.0, 1.6, 2.5))
+CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=12, num_steps=1000, rate_constants=(0.4, 1.0, 1.6, 2.5))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +155,8 @@ def claims():
         "one target": Setting(correlation=1.0),
         "concentrated": Setting(concentration=0.05),
         "spread": Setting(concentration=20.0),
+        "personal": Setting(correlation=0.1, concentration=0.05),
+        "alike": Setting(correlation=0.9, concentration=0.05),
     }.items():
         horizons = [CLAIMS.num_steps // 4, CLAIMS.num_steps]
         found[name], _ = tuned_regret(setting, graph=graph, protocol=CLAIMS, horizons=horizons)
@@ -132,6 +169,7 @@ def interval(samples):
     return np.mean(samples) - half_width, np.mean(samples) + half_width
 
 
+@pytest.mark.xdist_group("claims")
 def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims):
     """Log-log slope of the average regret over the last two octaves; -1/2 is the rate of the theory."""
     regret = claims["default"]
@@ -143,12 +181,14 @@ def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims
     assert interval(regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1])[0] > 0
 
 
+@pytest.mark.xdist_group("claims")
 def test_claim_the_gap_opens_as_targets_differ(claims):
     gaps = {name: regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1] for name, regret in claims.items()}
     assert interval(gaps["own targets"] - gaps["default"])[0] > 0
     assert interval(gaps["default"] - gaps["one target"])[0] > 0
 
 
+@pytest.mark.xdist_group("claims")
 def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
     """From concentration 20 to 0.05, a factor of 400: consensus pays several times its regret, in loss per step many
     times what the others do, which stay within a factor of about two."""
@@ -161,6 +201,60 @@ def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
         assert interval(consensus - 6 * np.abs(others))[0] > 0
 
 
+# The sanity experiments, at the same size.
+
+
+def test_one_agent_alone_reduces_to_ogd():
+    """N = 1: the three algorithms are one, to rounding."""
+    graph = damjax.graphs.path(1)
+    protocol = Protocol(num_seeds=3, num_steps=200)
+    regret = average_regret(
+        ALGORITHMS,
+        dict.fromkeys(ALGORITHMS, (1.0,)),
+        Setting(),
+        problems(graph, protocol, Setting(), seeds(protocol, tuning=False)),
+        graph=graph,
+        protocol=protocol,
+        horizons=[20, 200],
+    )
+    np.testing.assert_allclose(regret["DAM-TOGD"], regret["OGD"], rtol=1e-9)
+    np.testing.assert_allclose(regret["C-DOGD"], regret["OGD"], rtol=1e-9)
+    assert (regret["OGD"] > 0).all()
+
+
+def test_the_price_of_delay_grows_on_growing_paths():
+    """The regret of DAM-TOGD over that of OGD on the same data, at each one's own best rate."""
+    ratios = []
+    for length in (2, 5, 13):
+        graph, names = damjax.graphs.path(length), ("OGD", "DAM-TOGD")
+        regret = average_regret(
+            names,
+            dict.fromkeys(names, CLAIMS.rate_constants),
+            Setting(),
+            problems(graph, CLAIMS, Setting(), seeds(CLAIMS, tuning=False)),
+            graph=graph,
+            protocol=CLAIMS,
+            horizons=[CLAIMS.num_steps],
+        )
+        best = {name: values[:, values[:, :, 0].mean(axis=0).argmin(), 0] for name, values in regret.items()}
+        ratios.append(best["DAM-TOGD"] / best["OGD"])
+    for shorter, longer in itertools.pairwise(ratios):
+        assert interval(np.log(longer / shorter))[0] > 0
+    assert interval(np.log(ratios[0]))[0] > -0.1
+
+
+@pytest.mark.xdist_group("claims")
+def test_claim_personal_targets_are_a_stress_for_consensus_only(claims):
+    """Interests near one-hot at rho = 0.1, 0.5, 0.9: consensus pays more the more personal the targets are."""
+    found = [claims[name] for name in ("personal", "concentrated", "alike")]
+    ratios = [regret["C-DOGD"][:, 1] / regret["DAM-TOGD"][:, 1] for regret in found]
+    for personal, common in itertools.pairwise(ratios):
+        assert interval(np.log(personal / common))[0] > 0
+    assert interval(np.log(ratios[0]))[0] > np.log(10)
+    assert interval(np.log(ratios[2]))[1] < np.log(1.5)
+
+
+@pytest.mark.xdist_group("claims")
 def test_the_numbers_expected_of_the_full_figure(claims):
     """An independent three-seed run with T = 2000 gave .019/.11/.033 at the default; half the steps, twice the regret
     of the two that fall."""

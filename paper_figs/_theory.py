@@ -1,0 +1,123 @@
+"""What the theory figures share: one run of DAM-TOGD with its regret and every bound on it."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+
+import damjax
+from damjax import bounds
+from paper_figs._adversary import KEY_DIM, worst_case
+from paper_figs._experiment import Problems, Protocol, Setting, objective_and_domain, stream
+
+PROTOCOL = Protocol(radius=12.0)
+QUICK = {"num_seeds": 3, "num_steps": 100}
+BOUNDS = {
+    "printed bound": bounds.dam_togd_printed,
+    "mended bound": bounds.dam_togd_mended,
+    "weighted-delay bound": bounds.weighted_delay,
+}
+CURVES = ("regret", "certificate", *reversed(BOUNDS))
+REGRET = "regret per agent (cumulative loss)"
+UNIT_RADIUS = 1.0
+
+
+def evaluate(objective, domain, weights, delays, known, scale, losses, norms, associations, horizons):
+    """Regret, certificate and the three bounds of a run, every curve (H, N)."""
+    rate = damjax.schedules.inverse_sqrt(scale)
+    rates = bounds.applied_rates(rate, weights, delays, horizons[-1])
+    table, times = bounds.arrivals(delays, horizons[-1]), jnp.arange(1, horizons[-1] + 1)
+
+    def certify(horizon):
+        """As if the run had ended at the horizon: nothing sets out after it, and what comes later is lost."""
+        sent = jax.tree.map(
+            lambda field: jnp.where(times.reshape(-1, *[1] * (field.ndim - 1)) <= horizon, field, 0), norms
+        )
+        heard = jnp.where(table <= horizon, table, horizons[-1] + 1)
+        return bounds.certificate(sent, domain.diameter, rates=rates, arrivals=heard)
+
+    found = {
+        "regret": damjax.regret.static_regret(losses, objective, weights, domain, associations, horizons),
+        "certificate": jax.lax.map(certify, jnp.array(horizons)),
+    }
+    for name, bound in BOUNDS.items():
+        at = functools.partial(bound, weights, delays, known, scale=scale)
+        found[name] = jax.vmap(lambda horizon, at=at: at(horizon=horizon))(jnp.array(horizons, float))
+    return found
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "protocol", "horizons"))
+def measure(
+    factors: jax.Array, problem: Problems, *, graph: nx.Graph, protocol: Protocol, horizons: tuple[int, ...]
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Every curve for every seed, rate constant and horizon, mean over agents, (S, C, H).
+
+    Args:
+        factors: the rate constants, as multiples of the one that minimises the weighted-delay bound, (C,).
+        problem: streams, weights and delays, leading axis S.
+        graph: its number of nodes bounds the delays.
+        protocol: sizes and radius.
+        horizons: increasing.
+
+    Returns:
+        The curves, and the rate constants that the factor 1 stands for, mean over agents, (S,).
+    """
+    objective, ball = objective_and_domain(protocol)
+    num_agents = graph.number_of_nodes()
+
+    def run(problem):
+        weights, delays = problem.weights, problem.delays
+        source = stream(jnp.asarray(Setting().correlation), problem)
+        associations = jax.vmap(source)(jnp.arange(1, horizons[-1] + 1))
+        known = bounds.constants(objective, ball, associations)
+        best = bounds.optimal_scale(weights, delays, known)
+
+        def with_factor(factor):
+            algorithm = damjax.dam_togd(
+                objective,
+                weights,
+                delays,
+                learning_rate=damjax.schedules.inverse_sqrt(factor * best),
+                domain=ball,
+                max_delay=2 * (num_agents - 1),
+            )
+            norms_of = bounds.observe_gradient_norms(objective, weights)
+
+            def observe(params, seen, info):
+                losses = damjax.regret.step_losses(objective, weights, params, seen, info.time)
+                return losses, norms_of(params, seen, info)
+
+            start = jnp.zeros((num_agents, protocol.value_dim, protocol.key_dim), weights.dtype)
+            _, (losses, norms) = damjax.simulate(algorithm, start, associations, observe=observe)
+            found = evaluate(
+                objective, ball, weights, delays, known, factor * best, losses, norms, associations, horizons
+            )
+            return jax.tree.map(lambda curve: curve.mean(axis=1), found)
+
+        # One constant after the other: the norms of all messages of all of them would not fit.
+        return jax.lax.map(with_factor, factors), best.mean()
+
+    return jax.lax.map(run, problem)
+
+
+def adversarial(tau: int, factor: float, horizons: Sequence[int]) -> dict[str, np.ndarray]:
+    """Every curve, (H,), for an agent that hears of unit linear losses tau steps late, against the adversary."""
+    objective, ball = damjax.objectives.linear_attention(), damjax.domains.frobenius_ball(UNIT_RADIUS)
+    weights, delays = np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[0, tau], [0, 0]])
+    known = bounds.Constants(jnp.ones(2), ball.diameter)
+    scale = factor * bounds.optimal_scale(weights, delays, known)
+    rate = damjax.schedules.inverse_sqrt(scale)
+    algorithm = damjax.dam_togd(objective, weights, delays, learning_rate=rate, domain=ball)
+
+    @jax.jit
+    def run():
+        associations, params = worst_case(algorithm, num_agents=2, num_steps=max(horizons), block=tau + 1)
+        losses = damjax.regret.personalized_losses(objective, weights, params, associations)
+        observe = bounds.observe_gradient_norms(objective, weights)
+        _, norms = damjax.simulate(algorithm, jnp.zeros((2, 1, KEY_DIM)), associations, observe=observe)
+        return evaluate(objective, ball, weights, delays, known, scale, losses, norms, associations, horizons)
+
+    return {name: np.asarray(curve[:, 0]) for name, curve in run().items()}
