@@ -124,7 +124,8 @@ def _best_by_samples(
         )
     times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
     stream = jax.vmap(read)(times)
-    features, values = jax.vmap(jax.vmap(objective.features))(stream.keys), stream.values
+    keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
+    features = jax.vmap(jax.vmap(objective.features))(keys)
     clock, interest = times.astype(values.dtype), jnp.asarray(weights, values.dtype)
     check_square("weights", interest.shape, values.shape[1])
     memory = jnp.zeros((values.shape[1], values.shape[2], features.shape[2]), values.dtype)

@@ -136,7 +136,7 @@ class Objective(NamedTuple):
             5.0
         """
         key, value = jnp.asarray(key), jnp.asarray(value)
-        features, time = self.features(key), jnp.asarray(time, key.dtype)
+        features, time, radius = self.features(key), jnp.asarray(time, key.dtype), jnp.asarray(radius, key.dtype)
         norm = optax.safe_norm(features, 0.0)
         if self.curvature is not None:
             at_zero = optax.safe_norm(self.residual(jnp.zeros_like(value), value, time), 0.0)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import matplotlib as mpl
 import networkx as nx
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import damjax
@@ -91,6 +92,7 @@ def draw(found: Links, protocol) -> Figure:
             edge_vmin=-0.4 * mean.max(),  # so that the lightest blue can still be seen
             width=(1 + 4 * mean / mean.max()).tolist(),
         )
+        assert isinstance(lines, LineCollection)  # as undirected graphs are drawn
         figure.colorbar(lines, ax=network, label=PERCENT, shrink=0.8)
         network.set_axis_off()
         network.set_title("(a) what one hop less on a link is worth")

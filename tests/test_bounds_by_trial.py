@@ -125,17 +125,16 @@ def measure(objective, instance):
             "mended": bounds.dam_togd_mended(*rules, **fixed),
         }
 
-    parts = {"domain": ball}
     return {
         "ogd": compare(
             instance.weights,
-            lambda rate: damjax.ogd(objective, instance.weights, learning_rate=rate, **parts),
+            lambda rate: damjax.ogd(objective, instance.weights, learning_rate=rate, domain=ball),
             ogd_bounds,
         ),
         "dam_togd": compare(
             instance.weights,
             lambda rate: damjax.dam_togd(
-                objective, instance.weights, instance.delays, learning_rate=rate, max_delay=longest, **parts
+                objective, instance.weights, instance.delays, learning_rate=rate, max_delay=longest, domain=ball
             ),
             delayed_bounds,
         ),
@@ -143,7 +142,7 @@ def measure(objective, instance):
         order: compare(
             uniform,
             lambda rate, order=order: damjax.c_dogd(
-                objective, instance.mixing, learning_rate=rate, order=order, **parts
+                objective, instance.mixing, learning_rate=rate, order=order, domain=ball
             ),
             consensus_bounds(order),
         )
@@ -354,7 +353,7 @@ def test_realised_delays_certificates_and_moving_comparators(seed):
     )
 
     # Comparators that move: the best memory of each third of the run.
-    thirds = [damjax.Associations(*(None if f is None else f[i : i + 10] for f in made.stream)) for i in (0, 10, 20)]
+    thirds = [jax.tree.map(lambda field, i=i: field[i : i + 10], made.stream) for i in (0, 10, 20)]
     best = jnp.stack(
         [damjax.hindsight.best_in_hindsight(made.objective, weights, domain, s, [10]).params[0] for s in thirds]
     )

@@ -183,7 +183,7 @@ def test_the_links_of_the_paths_give_back_the_delays(seed, num_agents, method):
         for edge in tree:
             lengthened.add_edge(*edge, weight=lengths[links.index((min(edge), max(edge)))])
         distance = nx.single_source_dijkstra_path_length(lengthened, n)
-        for m in np.flatnonzero(weights[n]):
+        for m in np.flatnonzero(weights[n]).tolist():
             assert 2 * crosses[n, m] @ lengths == pytest.approx(2 * distance[m])
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -22,7 +23,7 @@ class Constants(NamedTuple):
     """
 
     lipschitz: Float[ArrayLike, "N"]
-    diameter: float | Float[ArrayLike, ""]
+    diameter: float | np.number | Float[ArrayLike, ""]
 
 
 def constants(objective: Objective, domain: Domain, associations: Associations) -> Constants:

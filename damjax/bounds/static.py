@@ -162,7 +162,7 @@ def dam_togd_printed(
     Source: [DAM] Theorem 3 and Corollary 1.
     """
     agents = _interests(weights, delays, constants)
-    steep = agents.count**2 * agents.steepest**2 * agents.longest**2
+    steep = agents.members**2 * agents.steepest**2 * agents.longest**2
     upfront = _rates(scale, exponent, horizon, agents).inverse_last * agents.diameter**2 / 2
     extended = _rates(scale, exponent, horizon, agents, shift=agents.longest - agents.shortest)
     return _printed_slope(agents) * extended.total + upfront + steep * jnp.asarray(scale) + _printed_constant(agents)
@@ -279,7 +279,7 @@ class _Interests(NamedTuple):
     steepest: Array  # K
     slopes: Array  # sum of L_m over W_n
     delays: Array  # sum of tau_nm over W_n
-    count: Array  # |W_n|
+    members: Array  # |W_n|
     shortest: Array
     longest: Array
     diameter: Array
@@ -313,7 +313,7 @@ def _interests(weights: ArrayLike, delays: ArrayLike | None, constants: Constant
         steepest=jnp.max(weighted, axis=1),
         slopes=jnp.sum(jnp.where(member, slope, 0), axis=1),
         delays=jnp.sum(late, axis=1),
-        count=jnp.sum(member, axis=1).astype(slope.dtype),
+        members=jnp.sum(member, axis=1).astype(slope.dtype),
         shortest=jnp.min(late, axis=1, where=member, initial=jnp.inf),
         longest=jnp.max(late, axis=1),
         diameter=jnp.asarray(constants.diameter, slope.dtype),
@@ -358,10 +358,10 @@ def _travel(agents: _Interests, path_length: PerAgent) -> Array:
 
 def _printed_slope(agents: _Interests) -> Array:
     """Q."""
-    return agents.steepest / 2 * agents.slopes + agents.count * agents.steepest**2 * agents.delays
+    return agents.steepest / 2 * agents.slopes + agents.members * agents.steepest**2 * agents.delays
 
 
 def _printed_constant(agents: _Interests) -> Array:
     """Ccst."""
     spread = (agents.longest - agents.shortest) / 2
-    return spread * (agents.steepest * agents.slopes + agents.count * agents.diameter**2)
+    return spread * (agents.steepest * agents.slopes + agents.members * agents.diameter**2)

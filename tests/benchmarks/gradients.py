@@ -37,7 +37,8 @@ def measure(fun, arguments):
         start = time.perf_counter()
         jax.block_until_ready(compiled(*arguments))
         best = min(best, time.perf_counter() - start)
-    return best, compiled.memory_analysis().temp_size_in_bytes / 2**20
+    memory = compiled.memory_analysis()
+    return best, memory.temp_size_in_bytes / 2**20 if memory else np.nan
 
 
 def table(num_steps: int) -> None:
