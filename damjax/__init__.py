@@ -7,6 +7,7 @@ back late along routing trees (DAM-TOGD). The way through the library is one way
 """
 
 from damjax import bounds as bounds
+from damjax import diagnostics as diagnostics
 from damjax import domains as domains
 from damjax import features as features
 from damjax import graphs as graphs

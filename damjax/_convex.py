@@ -88,7 +88,12 @@ def accelerated(
         # Without a bounded set every gap is infinite, and the last iterate is the best one.
         return count + 1, iterates, jnp.where(gap <= least, iterates[0], best), jnp.minimum(gap, least)
 
-    first = (jnp.zeros((), jnp.int32), (start, start, jnp.ones((), start.dtype)), start, jnp.inf + tolerance)
+    first = (
+        jnp.zeros((), jnp.int32),
+        (start, start, jnp.ones((), start.dtype)),
+        start,
+        jnp.full_like(tolerance, jnp.inf),
+    )
     return jax.lax.while_loop(unfinished, advance_and_check, first)[2]
 
 
@@ -165,7 +170,8 @@ def _face(shape: Shape, fixed: Matrix, slope: Matrix) -> Face:
         case Box(lower, upper):
             lower, upper = (jnp.broadcast_to(jnp.asarray(b, fixed.dtype), fixed.shape) for b in (lower, upper))
             low, high = jax.lax.stop_gradient((lower, upper))
-            margin = ON_BOUNDARY * (high - low)
+            # An entry without bounds has nothing to be held at.
+            margin = jnp.where(jnp.isfinite(high - low), ON_BOUNDARY * (high - low), 0)
             at_low = (fixed <= low + margin) & (slope > 0)
             at_high = (fixed >= high - margin) & (slope < 0)
             motion = jnp.where(at_low, lower - low, jnp.where(at_high, upper - high, 0))

@@ -163,7 +163,9 @@ def _coupled(moments: Moments, shape: Shape) -> Float[Array, "dv df"]:
     smoothness = jnp.linalg.eigvalsh(moments.hessian)[-1]
     start = project(shape, jnp.zeros_like(moments.linear))
     first_gap = frank_wolfe_gap(moments.gradient(start), start, shape)
-    return accelerated(moments.gradient, start, shape, smoothness, 10 * jnp.finfo(start.dtype).eps * first_gap)
+    # Where a bound is infinite no gap tells when to stop.
+    tolerance = jnp.where(jnp.isfinite(first_gap), 10 * jnp.finfo(start.dtype).eps * first_gap, 0)
+    return accelerated(moments.gradient, start, shape, smoothness, tolerance)
 
 
 def _diagonal(moments: Moments, shape: Shape) -> Float[Array, "dv df"]:

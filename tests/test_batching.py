@@ -11,7 +11,7 @@ from jax import lax
 
 import damjax
 from damjax.batching import vmap_last
-from tests.cases import OBJECTIVES, case
+from tests.cases import case
 from tests.test_algorithms import ALGORITHMS, conformance
 
 rng = np.random.default_rng(0)
@@ -119,8 +119,8 @@ def test_whole_runs_and_their_gradients(name):
     np.testing.assert_allclose(slopes(vmap_last), slopes(jax.vmap), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_regret_of_every_objective(name):
+@pytest.mark.parametrize("name", ["delta_net", "gated_softmax_attention", "cross_entropy"])
+def test_regret_of_every_kind_of_objective(name):
     made = case(np.random.default_rng(0), name, num_agents=5, num_steps=12)
     delays = damjax.routing.compile_routes(damjax.graphs.ring(5), np.full((5, 5), 0.2)).delays
 

@@ -147,6 +147,21 @@ def test_least_squares_in_a_box_is_solved_to_rounding(condition):
     assert jnp.any(found.params == -0.4) or jnp.any(found.params == 0.6)
 
 
+@pytest.mark.parametrize("bounds", [(0.0, np.inf), (-np.inf, np.inf), (-np.inf, 0.1)])
+def test_a_box_without_a_wall_on_every_side(bounds):
+    """Memories that must not be negative, and none at all: what scipy finds, and derivatives that are finite."""
+    moments = least_squares_in_a_box(20.0)
+    domain = damjax.domains.box(*bounds, shape=(2, 4))
+    found = comparators.best(moments, domain)
+    factor = np.linalg.cholesky(np.asarray(moments.hessian))
+    for row in range(2):
+        target = np.linalg.solve(factor, np.asarray(moments.linear[row]))
+        expected = scipy.optimize.lsq_linear(factor.T, target, bounds, tol=1e-13).x
+        np.testing.assert_allclose(found.params[row], expected, atol=1e-6)
+    slope = jax.grad(lambda m: comparators.best(m, domain).loss)(moments)
+    np.testing.assert_allclose(slope.linear, -found.params, atol=1e-6)
+
+
 # Derivatives.
 
 
@@ -167,8 +182,15 @@ def problem_of(name, kind):
     ]
 
 
-@pytest.mark.parametrize("name", ["delta_net", "linear_attention", "gated_linear_attention", "cross_entropy"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(("delta_net", "gated_linear_attention"), KINDS),
+        ("linear_attention", "large ball"),
+        ("cross_entropy", "small ball"),
+        ("cross_entropy", "box"),
+    ],
+)
 def test_first_and_second_derivatives(name, kind):
     """Of the minimiser and of the minimum, against finite differences: implicit, for the whole problem."""
     solve, point = problem_of(name, kind)

