@@ -4,6 +4,7 @@ argmin_U sum_{t <= T} sum_m w_nm f_mt(U),   U in the feasible set, one per agent
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,12 +108,56 @@ def best_memories(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Do
     return best(_interests(sources, weights, domain), domain).params
 
 
+class _Samples(NamedTuple):
+    """A stream as the losses see it."""
+
+    features: Float[Array, "T N df"]
+    values: Float[Array, "T N dv"]
+    times: Float[Array, "T"]
+    ridge: Float[Array, "T N dv df"] | None
+
+
+def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Samples:
+    times = jnp.arange(1, num_steps + 1, dtype=jnp.int32)
+    stream = jax.vmap(_reading(associations, num_steps))(times)
+    keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
+    features = jax.vmap(jax.vmap(objective.features))(keys)
+    ridge = None
+    if objective.ridge is not None:
+        memories = jnp.zeros((*values.shape[1:], features.shape[2]), values.dtype)
+        ridge = jax.vmap(lambda seen, time: ridge_coefficients(objective, seen, time, memories))(stream, times)
+    return _Samples(features, values, times.astype(values.dtype), ridge)
+
+
+def _weighted_loss(
+    objective: Objective, samples: _Samples, share: Float[Array, "T N"]
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Float[Array, ""]]:
+    """F(U) = sum_t sum_m share_tm f_mt(U), its gradient, and a Lipschitz constant of the gradient."""
+    features, values, times, ridge = samples
+    shrinkage = None if ridge is None else jnp.einsum("tm,tmij->ij", share, ridge)
+
+    def judged(judge: Callable[..., Array], params: Array) -> Array:
+        over_senders = jax.vmap(judge, in_axes=(0, 0, None))
+        return jax.vmap(over_senders)(features @ params.T, values, times)
+
+    def loss(params: Array) -> Array:
+        total = jnp.sum(share * judged(objective.loss, params))
+        return total if shrinkage is None else total + 0.5 * jnp.sum(shrinkage * params**2)
+
+    def gradient(params: Array) -> Array:
+        slope = jnp.einsum("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
+        return slope if shrinkage is None else slope + shrinkage * params
+
+    second_moment = jnp.einsum("tm,tmi,tmj->ij", share, features, features)
+    steepness = jnp.asarray(objective.smoothness, values.dtype) * jnp.linalg.eigvalsh(second_moment)[-1]
+    return loss, gradient, steepness if shrinkage is None else steepness + jnp.max(jnp.abs(shrinkage))
+
+
 def _best_by_samples(
     objective: Objective, weights: ArrayLike, domain: Domain, associations: Stream, steps: list[int]
 ) -> Comparator:
     """Sums over the stream itself, one horizon after the other, each from the memories of the one before."""
-    smoothness, read = objective.smoothness, _reading(associations, steps[-1])
-    if smoothness is None:
+    if objective.smoothness is None:
         raise ValueError(
             "objective must declare its smoothness (a bound on the second derivative of the loss in the prediction),"
             " since it has no curvature and its best memory is found by iteration"
@@ -122,49 +167,23 @@ def _best_by_samples(
             "a loss that is not quadratic needs a bounded domain, where its comparator can be certified;"
             " use frobenius_ball or box"
         )
-    times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
-    stream = jax.vmap(read)(times)
-    keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
-    features = jax.vmap(jax.vmap(objective.features))(keys)
-    clock, interest = times.astype(values.dtype), jnp.asarray(weights, values.dtype)
-    check_square("weights", interest.shape, values.shape[1])
-    memory = jnp.zeros((values.shape[1], values.shape[2], features.shape[2]), values.dtype)
+    samples = _samples(objective, associations, steps[-1])
+    _, num_agents, value_dim = samples.values.shape
+    check_square("weights", np.shape(weights), num_agents)
+    dtype = samples.values.dtype
 
-    def ridges(seen: Associations, time: Array) -> Array | None:
-        return ridge_coefficients(objective, seen, time, memory)
-
-    ridge = None if objective.ridge is None else jax.vmap(ridges)(stream, times)
-
-    def solve(start: Array, row: Array, horizon: Array) -> Comparator:
-        share = (times <= horizon)[:, None] * row
-        shrinkage = None if ridge is None else jnp.einsum("tm,tmij->ij", share, ridge)
-
-        def judged(judge: Callable[..., Array], params: Array) -> Array:
-            over_senders = jax.vmap(judge, in_axes=(0, 0, None))
-            return jax.vmap(over_senders)(features @ params.T, values, clock)
-
-        def loss(params: Array) -> Array:
-            total = jnp.sum(share * judged(objective.loss, params))
-            return total if shrinkage is None else total + 0.5 * jnp.sum(shrinkage * params**2)
-
-        def gradient(params: Array) -> Array:
-            slope = jnp.einsum("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
-            return slope if shrinkage is None else slope + shrinkage * params
-
-        steepness = (
-            jnp.asarray(smoothness, values.dtype)
-            * jnp.linalg.eigvalsh(jnp.einsum("tm,tmi,tmj->ij", share, features, features))[-1]
-        )
-        if shrinkage is not None:
-            steepness = steepness + jnp.max(jnp.abs(shrinkage))
-        tolerance = float(jnp.finfo(values.dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))
+    def solve(start: Array, interest: Array, horizon: Array) -> Comparator:
+        share = (samples.times <= horizon)[:, None] * interest
+        loss, gradient, steepness = _weighted_loss(objective, samples, share)
+        tolerance = float(jnp.finfo(dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))
         return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient)
 
     def advance(starts: Array, horizon: Array) -> tuple[Array, Comparator]:
-        found = jax.vmap(solve, in_axes=(0, 0, None))(starts, interest, horizon)
+        found = jax.vmap(solve, in_axes=(0, 0, None))(starts, jnp.asarray(weights, dtype), horizon)
         return jax.lax.stop_gradient(found.params), found
 
-    return jax.lax.scan(advance, memory, jnp.array(steps, jnp.int32))[1]
+    first = jnp.zeros((num_agents, value_dim, samples.features.shape[2]), dtype)
+    return jax.lax.scan(advance, first, jnp.array(steps, dtype))[1]
 
 
 def _interests(sources: Moments, weights: ArrayLike, domain: Domain) -> Moments:

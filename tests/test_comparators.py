@@ -86,6 +86,19 @@ def test_cross_entropy_against_scipy(kind):
         np.testing.assert_allclose(found.params[0, n].ravel(), expected.x, atol=1e-4)
 
 
+def test_a_loss_of_ones_own_with_a_ridge():
+    """Cross-entropy with weight decay, which no factory makes: loss and gap by definition."""
+    made, weights = setting("cross_entropy")
+    made = made._replace(objective=made.objective._replace(ridge=lambda gate, time: jnp.asarray(0.3)))
+    found = hindsight.best_in_hindsight(made.objective, weights, domain_of("large ball"), made.stream, [NUM_STEPS])
+    for n in range(NUM_AGENTS):
+        value, slope = jax.value_and_grad(total(made, weights, n))(found.params[0, n])
+        np.testing.assert_allclose(found.loss[0, n], value, rtol=1e-10)
+        # The decay keeps the memory inside, where the slope vanishes.
+        assert jnp.linalg.norm(found.params[0, n]) < 6
+        assert jnp.linalg.norm(slope) < 1e-4
+
+
 def test_horizons_and_function_streams_of_a_loss_found_by_iteration():
     made, weights = setting("cross_entropy")
     ball = domain_of("large ball")
