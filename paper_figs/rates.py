@@ -61,6 +61,7 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
             ticks = _panels.DECADES if kind == "adversarial" else _panels.POWERS
             _panels.draw(axes, panel, title, REGRET, ticks=ticks)
             plotting.log_axis(axes.xaxis, tuple(4.0**power for power in range(-2, 5)))
+            axes.margins(y=0.12)
             axes.axvline(1, color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
             for style, name in zip(plotting.STYLES, SHOWN, strict=False):
                 _mark_least(axes, panel.x, panel.samples[name].mean(axis=0), style["color"])
@@ -79,7 +80,7 @@ def _mark_least(axes: Axes, x: np.ndarray, values: np.ndarray, color: str) -> No
         return
     best = int(values.argmin())
     axes.plot(x[best], values[best], marker="*", markersize=13, color=color, markeredgecolor="white")
-    place = {"xytext": (0, -12), "textcoords": "offset points", "ha": "center", "fontsize": 7.5}
+    place = {"xytext": (11, -12), "textcoords": "offset points", "ha": "center", "fontsize": 7.5}
     axes.annotate(f"{x[best]:.3g}", (x[best], values[best]), color=color, **place)
 
 
