@@ -121,7 +121,7 @@ def implicit(gradient: Gradient, solution: Matrix, shape: Shape) -> Implicit:
         -(P H P + lam P)^-1 P d(grad F),   P the projection onto the face's directions, H the Hessian of F,
 
     with lam the multiplier of a ball (the curvature of its sphere). First derivatives of ``params`` and second ones of
-    the minimum are exact.
+    the minimum are exact where the minimiser is unique; along directions in which F is flat it is left where it is.
 
     Args:
         gradient: of F; what it closes over may be traced and differentiated.
@@ -129,7 +129,9 @@ def implicit(gradient: Gradient, solution: Matrix, shape: Shape) -> Implicit:
         shape: the set; its radius or bounds may be differentiated too.
     """
     fixed = jax.lax.stop_gradient(solution)
-    face = _face(shape, fixed, jax.lax.stop_gradient(gradient(fixed)))
+    slope_there, slope_at_zero = jax.lax.stop_gradient((gradient(fixed), gradient(jnp.zeros_like(fixed))))
+    rounding = float(jnp.finfo(fixed.dtype).eps) ** 0.5 * jnp.linalg.norm(slope_at_zero)
+    face = _face(shape, fixed, slope_there, rounding)
 
     def curvature(x: Matrix) -> Matrix:
         inside = face.along(x)
@@ -145,14 +147,17 @@ def implicit(gradient: Gradient, solution: Matrix, shape: Shape) -> Implicit:
     return Implicit(face.onto(face.anchored + step), face.anchored, decrement)
 
 
-def _face(shape: Shape, fixed: Matrix, slope: Matrix) -> Face:
-    """The face of the set on which the solution ``fixed`` lies, given grad F there; neither carries derivatives."""
+def _face(shape: Shape, fixed: Matrix, slope: Matrix, rounding: Float[Array, ""]) -> Face:
+    """The face of the set on which the solution ``fixed`` lies, given grad F there; neither carries derivatives.
+
+    A boundary holds a solution only if the slope towards it is more than rounding.
+    """
     match shape:
         case FrobeniusBall(radius):
             radius = jnp.asarray(radius, fixed.dtype)
             radius_now = jax.lax.stop_gradient(radius)
             norm, pull = jnp.linalg.norm(fixed), -jnp.sum(slope * fixed)
-            held = (norm >= radius_now * (1 - ON_BOUNDARY)) & (pull > 0)
+            held = (norm >= radius_now * (1 - ON_BOUNDARY)) & (pull > rounding * norm)
             outward = jnp.where(held, fixed / jnp.where(held, norm, 1), 0)
             growth = jnp.where(held, radius / radius_now, 1)
 
@@ -172,8 +177,8 @@ def _face(shape: Shape, fixed: Matrix, slope: Matrix) -> Face:
             low, high = jax.lax.stop_gradient((lower, upper))
             # An entry without bounds has nothing to be held at.
             margin = jnp.where(jnp.isfinite(high - low), ON_BOUNDARY * (high - low), 0)
-            at_low = (fixed <= low + margin) & (slope > 0)
-            at_high = (fixed >= high - margin) & (slope < 0)
+            at_low = (fixed <= low + margin) & (slope > rounding)
+            at_high = (fixed >= high - margin) & (slope < -rounding)
             motion = jnp.where(at_low, lower - low, jnp.where(at_high, upper - high, 0))
             held = at_low | at_high
             return Face(fixed + motion, jnp.zeros((), fixed.dtype), lambda x: jnp.where(held, 0, x), lambda x: x)

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from damjax._checks import check_positive
 from damjax._convex import Gradient, accelerated, frank_wolfe_gap, implicit
-from damjax._types import ArrayLike
+from damjax._types import ArrayLike, concrete
 from damjax.domains import Box, Domain, FrobeniusBall, Shape, project
 
 BISECTIONS = 100  # more than the bits of a float64 and its exponent range in practice
@@ -30,9 +31,11 @@ class Comparator(NamedTuple):
     """The best memory in hindsight; leading axes are a batch.
 
     Attributes:
-        params: U, (.., dv, df); derivatives are the implicit ones of the minimiser, exact to first order.
+        params: U, (.., dv, df); derivatives are the implicit ones of the minimiser, exact to first order where it is
+            unique. Where F is flat (fewer cues than dimensions) the choice among minimisers is not differentiated.
         loss: F(U), (..); derivatives are those of the minimum, exact to second order.
-        gap: the Frank-Wolfe gap, (..), at least F(U) - min F; infinite where the set is unbounded. No derivatives.
+        gap: the Frank-Wolfe gap, (..), at least F(U) - min F up to rounding; infinite where the set is unbounded. No
+            derivatives.
     """
 
     params: Float[Array, "*batch dv df"]
@@ -124,6 +127,9 @@ def minimize(
     Returns:
         A Comparator; look at its gap.
 
+    Raises:
+        ValueError: a smoothness or tolerance that is not positive.
+
     Example:
         >>> import jax.numpy as jnp, damjax
         >>> loss = lambda params: jnp.sum(jnp.cosh(params - 2.0))
@@ -133,7 +139,11 @@ def minimize(
         (1.0, True)
     """
     slope = jax.grad(loss) if gradient is None else gradient
+    for name, number in (("smoothness", smoothness), ("tolerance", tolerance)):
+        if (value := concrete(number)) is not None:
+            check_positive(name, value)
     start = jnp.asarray(start)
+    start = start.astype(jnp.result_type(start, float))
     steepness, target = (jnp.asarray(x, start.dtype) for x in (smoothness, tolerance))
     found = accelerated(slope, start, domain.shape, steepness, target)
     return _finish(loss, slope, found, domain.shape)
@@ -154,7 +164,7 @@ def _best(moments: Moments, shape: Shape) -> Comparator:
 
 def _finish(loss: Callable, gradient: Gradient, found: Float[Array, "dv df"], shape: Shape) -> Comparator:
     solution = implicit(gradient, found, shape)
-    gap = jax.lax.stop_gradient(frank_wolfe_gap(gradient(found), found, shape))
+    gap = jax.lax.stop_gradient(jnp.maximum(frank_wolfe_gap(gradient(found), found, shape), 0))
     return Comparator(solution.params, loss(solution.anchored) + solution.decrement, gap)
 
 

@@ -48,7 +48,7 @@ class Objective(NamedTuple):
         ridge: D, (gate, time ()) -> broadcastable against (dv, df); None where there is no such term.
         curvature: d2l/dz2 as a multiple of the identity, 0 or 1; None for a loss that is not quadratic.
         gated: whether the associations must carry gates.
-        residual_bound: the supremum of ||dl/dz|| over all predictions, for losses that are not quadratic.
+        residual_bound: a bound on ||dl/dz|| over all predictions, value (dv,) -> (), where the loss is not quadratic.
         smoothness: a bound on the largest eigenvalue of d2l/dz2, for losses that are not quadratic.
     """
 
@@ -58,7 +58,7 @@ class Objective(NamedTuple):
     ridge: Callable[[Gate, Time], Float[Array, "..."]] | None = None
     curvature: float | None = None
     gated: bool = False
-    residual_bound: Float[Array, ""] | None = None
+    residual_bound: Callable[..., Float[Array, ""]] | None = None
     smoothness: Float[Array, ""] | None = None
 
     def value(
@@ -125,7 +125,7 @@ class Objective(NamedTuple):
 
         Quadratic losses: (R c ||phi|| + ||r(0)||) ||phi|| + R max D, with c the curvature and r(0) the residual at
         z = 0; attained at X along -r(0) phi' where there is no ridge or D is one number. Cross-entropy:
-        max_jk ||u_j - u_k|| ||phi||, approached as the memory grows confidently wrong.
+        max_jk ||u_j - u_k|| ||phi||, which the farthest two classes approach as the memory grows confidently wrong.
 
         Raises:
             ValueError: a loss of one's own that declares neither curvature nor residual_bound.
@@ -142,7 +142,7 @@ class Objective(NamedTuple):
             at_zero = optax.safe_norm(self.residual(jnp.zeros_like(value), value, time), 0.0)
             bound = (radius * self.curvature * norm + at_zero) * norm
         elif self.residual_bound is not None:
-            bound = jnp.asarray(self.residual_bound, norm.dtype) * norm
+            bound = self.residual_bound(value) * norm
         else:
             raise ValueError(
                 "this objective has no Lipschitz constant in closed form: set its curvature (quadratic losses) or its"
@@ -292,12 +292,17 @@ def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = i
         probabilities = jax.nn.softmax(logits(prediction))
         return sum_last(embeddings.astype(prediction.dtype).T * probabilities) - value
 
+    def slope_bound(value):
+        # Past the widest pair only where the value is no class and no mean of classes.
+        farthest = jnp.max(jnp.linalg.norm(embeddings - value, axis=1))
+        return jnp.maximum(widest, farthest).astype(value.dtype)
+
     widest = jnp.sqrt(jnp.max(jnp.sum((embeddings[:, None] - embeddings[None, :]) ** 2, axis=-1)))
     return Objective(
         features=feature_map,
         loss=lambda prediction, value, time: jax.nn.logsumexp(logits(prediction)) - sum_last(prediction * value),
         residual=residual,
-        residual_bound=widest,
+        residual_bound=slope_bound,
         # d2l/dz2 is the covariance of u_j under p, and no distribution on an interval of this width varies more.
         smoothness=widest**2 / 4,
     )

@@ -126,7 +126,8 @@ def static_regret(
         ValueError: horizons beyond the run; an objective without a minimum on the domain.
 
     Warns:
-        RuntimeWarning: the gap of a comparator found by iteration is more than a thousandth of the regret.
+        RuntimeWarning: the gap of a comparator found by iteration is more than a thousandth of the regret. Under jit
+            and vmap nothing can be said at run time; look at ``damjax.hindsight.best_in_hindsight(..).gap`` there.
 
     Note:
         Regret is a small difference of large sums: use float64. In float32 it carries an error of about 1e-6 of the

@@ -227,6 +227,37 @@ def test_what_is_not_wanted_does_not_count():
         assert jnp.isfinite(slope).all()
 
 
+def test_whole_numbers_are_taken_as_numbers():
+    whole, half = bounds.Constants(jnp.array([1, 3]), 2), np.full((2, 2), 0.5)
+    exact = bounds.Constants(jnp.array([1.0, 3.0]), 2.0)
+    delays = np.array([[0, 2], [2, 0]])
+    for bound in DAM_TOGD:
+        found, expected = (bound(half, delays, known, scale=1, horizon=100) for known in (whole, exact))
+        np.testing.assert_allclose(found, expected)
+
+
+def test_the_price_of_an_interest_that_is_not_there_yet():
+    """The derivative in a weight of zero is that of the delay the interest would have."""
+    delays, known = jnp.array([[0.0, 4.0], [4.0, 0.0]]), bounds.Constants(jnp.ones(2), 2.0)
+
+    def total(w):
+        moved = jnp.array([[1.0, w], [0.0, 1.0]])
+        return bounds.weighted_delay(moved, delays, known, scale=0.5, horizon=100)[0]
+
+    np.testing.assert_allclose(jax.grad(total)(0.0), (total(1e-6) - total(0.0)) / 1e-6, rtol=1e-5)
+
+
+def test_values_beyond_the_classes_are_bounded_too():
+    outputs = jnp.array([[0.0], [1.0]])
+    objective, ball = damjax.objectives.cross_entropy(outputs), damjax.domains.frobenius_ball(1.0)
+    stream = damjax.Associations(jnp.ones((1, 1, 1)), jnp.full((1, 1, 1), 5.0))
+    steep = bounds.constants(objective, ball, stream).lipschitz[0]
+    worst = max(
+        abs(float(objective.gradient(jnp.array([[x]]), jnp.ones(1), jnp.array([5.0]))[0, 0])) for x in (-1.0, 1.0)
+    )
+    assert worst <= steep == 5
+
+
 # The constants.
 
 
@@ -320,6 +351,7 @@ def bad_calls():
     own = damjax.objectives.delta_net()._replace(curvature=None)
     norms = bounds.GradientNorms(jnp.ones((4, 2, 2)), jnp.ones((4, 2)))
     growing = jnp.arange(8.0).reshape(4, 2)
+    again = jnp.array([2.0, 0.0, 0.02, 2.0])[:, None] * jnp.ones(2)  # a rate of zero hides no growth
     table, rates = bounds.arrivals(jnp.zeros((2, 2), int), 4), jnp.ones((4, 2))
     weighted, eye = bounds.weighted_delay, np.eye(2)
     pair = bounds.Constants(jnp.ones(2), 1.0)
@@ -334,6 +366,15 @@ def bad_calls():
         (lambda: weighted(weights, delays, known, scale=1.0, horizon=-1), "horizon must be finite and non-negative"),
         (lambda: weighted(weights, delays, known, **fine, exponent=1.0), "exponent must lie in [0, 1)"),
         (lambda: weighted(weights, delays, known, **fine, path_length=-1.0), "path_length must be finite"),
+        (lambda: weighted(weights, delays, known, scale=jnp.ones(3), horizon=9), "scale must be one number or"),
+        (lambda: weighted(weights, delays, known, scale=1.0, horizon=jnp.ones(5)), "horizon must be one number"),
+        (lambda: weighted(weights, delays, known, **fine, path_length=jnp.ones(3)), "path_length must be one"),
+        (lambda: weighted(weights, delays, known._replace(diameter=jnp.ones(5)), **fine), "diameter must be one"),
+        (lambda: bounds.certificate(norms, np.inf, rates=rates, arrivals=table), "diameter must be finite"),
+        (lambda: bounds.certificate(norms, 1.0, rates=again, arrivals=table), "must not increase"),
+        (lambda: bounds.certificate(norms, 1.0, rates=rates, arrivals=table, moves=-rates[1:]), "moves must be finite"),
+        (lambda: bounds.realised_delay(eye, pair, rates=rates[0], arrivals=table), "rates must have shape (T, 2)"),
+        (lambda: bounds.realised_delay(-eye, pair, rates=rates, arrivals=table), "weights must be non-negative"),
         (lambda: bounds.c_dogd(eye[:1], pair, **fine), "mixing must have shape (N, N)"),
         (lambda: bounds.c_dogd(np.array([[1.0, 0], [1, 0]]), pair, **fine), "must be doubly stochastic"),
         (lambda: bounds.c_dogd(eye, pair, **fine, order="both"), "order must be one of"),

@@ -257,6 +257,18 @@ def test_a_flat_direction_spoils_no_derivative():
     assert slope.linear[0, 0] == -1
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_minimiser_just_inside_the_ball_is_free(seed):
+    """Within the margin of the boundary, yet not held by it: the radius moves nothing."""
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(3, 3))
+    moments = comparators.Moments(jnp.asarray(root @ root.T), None, jnp.asarray(rng.normal(size=(2, 3))), jnp.zeros(()))
+    free = comparators.best(moments, damjax.domains.unconstrained()).params
+    radius = jnp.linalg.norm(free) * (1 + 5e-7)
+    slope = jax.jacobian(lambda r: comparators.best(moments, damjax.domains.frobenius_ball(r)).params)(radius)
+    np.testing.assert_allclose(slope, 0, atol=1e-9)
+
+
 def test_any_convex_loss_in_any_set():
     """log-cosh regression: the same solver on a loss of the user's own, differentiated through the closure."""
     rng = np.random.default_rng(0)
@@ -284,6 +296,11 @@ def test_a_second_call_compiles_nothing():
 
 
 def test_bad_input():
+    for name, smoothness, tolerance in (("smoothness", 0.0, 1.0), ("tolerance", 1.0, -1.0)):
+        with pytest.raises(ValueError, match=f"{name} must be finite and positive"):
+            comparators.minimize(
+                jnp.sum, jnp.zeros((1, 1)), domain_of("small ball"), smoothness=smoothness, tolerance=tolerance
+            )
     made, weights = setting("cross_entropy")
     solve = lambda objective, domain: hindsight.best_in_hindsight(objective, weights, domain, made.stream, [3])  # noqa: E731
     for call, message in (

@@ -1,5 +1,7 @@
 """Regret bounds as differentiable functions: one number per agent, in the same units as cumulative loss.
 
+All of them are about runs that start in the feasible set: the first memories must be points of it, as zero is.
+
 Before the run, from constants of the problem (``constants``):
 
 - ``ogd``: full-information OGD, [DAM] Theorem 1;

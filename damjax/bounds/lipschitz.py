@@ -31,8 +31,8 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
 
     On a ball: DeltaNet sup_t (R ||phi|| + ||v||) ||phi||; linear ||v|| ||phi||; gated ||v|| ||phi|| + R max(1 - g);
     cross-entropy max_jk ||u_j - u_k|| ||phi||. On a box the supremum of a quadratic loss is attained at a corner and
-    computed there. They are suprema exactly, but for cross-entropy, which only approaches its own as the set grows,
-    and for gates that differ within one memory on a ball.
+    computed there. They are suprema exactly, but for gates that differ within one memory on a ball, and for
+    cross-entropy, whose farthest two classes approach theirs as the set grows.
 
     Args:
         objective: the memory loss f.

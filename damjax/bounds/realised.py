@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from damjax._checks import check_square
+from damjax._checks import check_positive, check_row_stochastic, check_square
 from damjax._steps import recall, ridge_coefficients
-from damjax._types import ArrayLike, Associations, Info, Schedule, concrete
+from damjax._types import ArrayLike, Associations, Info, LearningRate, as_schedule, concrete
 from damjax.bounds.lipschitz import Constants
 from damjax.objectives import Objective
 
@@ -49,7 +49,7 @@ def arrivals(delays: Int[ArrayLike, "N N"], horizon: int) -> Int[Array, "T N N"]
 
 
 def applied_rates(
-    schedule: Schedule, weights: Float[ArrayLike, "N N"], delays: Int[ArrayLike, "N N"], horizon: int
+    schedule: LearningRate, weights: Float[ArrayLike, "N N"], delays: Int[ArrayLike, "N N"], horizon: int
 ) -> Float[Array, "T N"]:
     """The rates of a DAM-TOGD run: eta_nt = schedule(t - tau_n,min), and 0 before anything can have arrived.
 
@@ -62,7 +62,7 @@ def applied_rates(
     weights = jnp.asarray(weights)
     first = jnp.min(jnp.asarray(delays), axis=1, where=weights != 0, initial=np.iinfo(np.int32).max)
     count = jnp.arange(1, horizon + 1)[:, None] - first
-    rates = schedule(jnp.maximum(count, 1).astype(weights.dtype))
+    rates = as_schedule(schedule)(jnp.maximum(count, 1).astype(weights.dtype))
     return jnp.where(count > 0, rates, 0)
 
 
@@ -94,7 +94,8 @@ def realised_delay(
         rates: eta_nt, (T, N), positive and not increasing over the steps at which something arrives; see
             ``applied_rates``.
         arrivals: entry [s - 1, n, m] is the step at which agent m's gradient at X_ns arrives, >= s; anything beyond T,
-            infinity included, is on its way or lost. (T, N, N); ignored where the weight is 0.
+            infinity included, is on its way or lost. (T, N, N); ignored where the weight is 0. Fractions count as the
+            step after.
         moves: of moving comparators, from ``path_moves``, for a bound on the dynamic regret.
 
     Returns:
@@ -111,8 +112,16 @@ def realised_delay(
 
     Source: this library; the proof is that of ``weighted_delay``, message by message.
     """
-    horizon, num_agents = np.shape(rates)
-    check_square("weights", np.shape(weights), num_agents)
+    check_square("weights", np.shape(weights))
+    num_agents = np.shape(weights)[0]
+    if (values := concrete(weights)) is not None:
+        check_row_stochastic("weights", values)
+    if np.ndim(rates) != 2 or np.shape(constants.lipschitz) != (num_agents,):
+        raise ValueError(
+            f"rates must have shape (T, {num_agents}) and lipschitz ({num_agents},) to fit weights, but their shapes"
+            f" are {np.shape(rates)} and {np.shape(constants.lipschitz)}"
+        )
+    horizon = np.shape(rates)[0]
     messages = jnp.asarray(weights) * jnp.asarray(constants.lipschitz)
     return _bound(jnp.broadcast_to(messages, (horizon, *messages.shape)), None, constants, rates, arrivals, moves)
 
@@ -127,7 +136,7 @@ def certificate(
 ) -> Float[Array, "N"]:
     """A bound on the regret of a finished run from its own gradients, far tighter than from constants.
 
-    Holds for plain projected steps X - eta g, without an optax transformation in between.
+    Holds for plain projected steps X - eta g, without an optax transformation in between, from an X_1 of the set.
 
     Args:
         norms: what ``observe_gradient_norms`` kept of the run, T steps; the first T steps of a longer run certify T.
@@ -199,11 +208,15 @@ def _bound(
 ) -> Float[Array, "N"]:
     horizon, num_agents, _ = messages.shape
     _check_table(messages, rates, table, moves)
+    if (width := concrete(known.diameter)) is not None:
+        check_positive("diameter", width, allow_zero=True)
+    messages = messages.astype(jnp.result_type(messages, float))
     rates, diameter = jnp.asarray(rates, messages.dtype), jnp.asarray(known.diameter, messages.dtype)
     # Whatever comes too late has one place, behind the horizon.
     times = jnp.arange(1, horizon + 1)
-    late = ~(jnp.asarray(table) <= horizon)
-    arrive = jnp.where(late, horizon + 1, jnp.asarray(table)).astype(jnp.int32)
+    when = jnp.ceil(jnp.asarray(table, messages.dtype))
+    late = ~((when <= horizon) & (when >= times[:, None, None]))
+    arrive = jnp.where(late, horizon + 1, when).astype(jnp.int32)
     if moves is None:
         moves = jnp.zeros((horizon - 1, num_agents), messages.dtype)
 
@@ -236,6 +249,8 @@ def _check_table(messages: Array, rates: ArrayLike, table: ArrayLike, moves: Arr
     expected = {"arrivals": (table, messages.shape), "rates": (rates, (horizon, num_agents))}
     if moves is not None:
         expected["moves"] = (moves, (horizon - 1, num_agents))
+        if (lengths := concrete(moves)) is not None:
+            check_positive("moves", lengths, allow_zero=True)
     for name, (array, wanted) in expected.items():
         if np.shape(array) != wanted:
             raise ValueError(f"{name} must have shape {wanted} to fit T and N, but its shape is {np.shape(array)}")
@@ -250,6 +265,7 @@ def _check_table(messages: Array, rates: ArrayLike, table: ArrayLike, moves: Arr
             )
     if (given := concrete(rates)) is not None:
         # A rate of zero stands for a step at which nothing can have arrived yet.
-        growing = (given[1:] > given[:-1] * (1 + 1e-6)) & (given[:-1] > 0)
+        least_so_far = np.minimum.accumulate(np.where(given > 0, given, np.inf), axis=0)
+        growing = given[1:] > least_so_far[:-1] * (1 + 1e-6)
         if np.any(given < 0) or not np.all(np.isfinite(given)) or np.any(growing):
             raise ValueError("rates must be finite, non-negative and, once positive, must not increase with time")

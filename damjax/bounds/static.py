@@ -102,7 +102,7 @@ def c_dogd(
         [30.0, 30.0]
 
     Source: [DAM] Theorem 2 leaves the constants open; these follow from the distance to the mean memory,
-    ||X_t - mean|| <= sqrt(N) L sum_{u < t} s^(t-u) eta_u.
+    ||X_t - mean|| <= sqrt(N) L sum_{u < t} s^(t-u) eta_u, in combine-then-adapt with s^(t-1-u).
     """
     check_choice("order", order, tuple(ORDERS))
     if (values := concrete(mixing)) is not None:
@@ -296,20 +296,25 @@ def _interests(weights: ArrayLike, delays: ArrayLike | None, constants: Constant
     for name in ("lipschitz", "diameter"):
         if (given := concrete(getattr(constants, name))) is not None:
             check_positive(name, given, allow_zero=True)
+    _check_size("diameter", constants.diameter, None)
     slope = jnp.asarray(constants.lipschitz)
+    # Whole numbers are no dtype for weights.
+    slope = slope.astype(jnp.result_type(slope, float))
     interest = jnp.asarray(weights, slope.dtype)
     member = interest != 0
     if delays is None:
-        late = jnp.zeros_like(interest)
+        late = table = jnp.zeros_like(interest)
     else:
         check_square("delays", np.shape(delays), num_agents)
-        late = jnp.where(member, jnp.asarray(delays).astype(slope.dtype), 0)
+        table = jnp.asarray(delays).astype(slope.dtype)
+        late = jnp.where(member, table, 0)
         if (given := concrete(late)) is not None:
             check_positive("delays", given, allow_zero=True)
     weighted = interest * slope
     return _Interests(
         mean_slope=jnp.sum(weighted, axis=1),
-        late_slope=jnp.sum(weighted * late, axis=1),
+        # An interest of weight 0 has a derivative too, at the delay that it would have.
+        late_slope=jnp.sum(weighted * jnp.where(jnp.isfinite(table), table, 0), axis=1),
         steepest=jnp.max(weighted, axis=1),
         slopes=jnp.sum(jnp.where(member, slope, 0), axis=1),
         delays=jnp.sum(late, axis=1),
@@ -331,6 +336,10 @@ def _rates(
     scale: PerAgent, exponent: Scalar, horizon: Scalar, agents: _Interests, shift: ArrayLike | float = 0.0
 ) -> _Rates:
     """For J = T + shift."""
+    num_agents = agents.mean_slope.shape[0]
+    _check_size("scale", scale, num_agents)
+    _check_size("horizon", horizon, None)
+    _check_size("exponent", exponent, None)
     if (value := concrete(scale)) is not None:
         check_positive("scale", value)
     if (value := concrete(exponent)) is not None and not np.all((value >= 0) & (value < 1)):
@@ -349,8 +358,17 @@ def _rates(
     )
 
 
+def _check_size(name: str, number: PerAgent, num_agents: int | None) -> None:
+    """Raise unless it is one number, or one per agent where that is allowed."""
+    shape = np.shape(number)
+    if shape != () and (num_agents is None or shape != (num_agents,)):
+        allowed = "one number" if num_agents is None else f"one number or one per agent, shape ({num_agents},)"
+        raise ValueError(f"{name} must be {allowed}, but its shape is {shape}; map over several with jax.vmap")
+
+
 def _travel(agents: _Interests, path_length: PerAgent) -> Array:
     """B^2 / 2 + B P: what a unit of inverse rate costs, against a comparator that moves by P."""
+    _check_size("path_length", path_length, agents.mean_slope.shape[0])
     if (value := concrete(path_length)) is not None:
         check_positive("path_length", value, allow_zero=True)
     return agents.diameter**2 / 2 + agents.diameter * jnp.asarray(path_length, agents.mean_slope.dtype)
