@@ -137,14 +137,19 @@ def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DType
     return jnp.where(count > 0, rates, 0)[:, None, None]
 
 
+def root(squared: Array) -> Array:
+    """The square root, with slope 0 at 0.
+
+    The slope of a norm at zero, where nothing has arrived yet, is NaN, and would spoil derivatives of whole runs.
+    """
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+
+
 def make_info(time: Array, gradient: Array, num_applied: Array, moved: Array, params: Array) -> Info:
     """What a person wants to see; ``moved`` is where the step led before the projection."""
-    squared = jnp.sum(gradient**2, axis=(1, 2))
-    # The slope of a norm at zero, where nothing has arrived yet, is NaN, and would spoil derivatives of whole runs.
-    grad_norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
     return Info(
         time=time,
-        grad_norm=grad_norm,
+        grad_norm=root(jnp.sum(gradient**2, axis=(1, 2))),
         num_applied=num_applied,
         projected=jnp.any((moved != params) & jnp.isfinite(moved), axis=(1, 2)),
         finite=jnp.all(jnp.isfinite(params), axis=(1, 2)),

@@ -52,7 +52,7 @@ def evaluate(objective, domain, weights, delays, known, scale, losses, norms, as
 @functools.partial(jax.jit, static_argnames=("graph", "protocol", "horizons"))
 def measure(
     factors: jax.Array, problem: Problems, *, graph: nx.Graph, protocol: Protocol, horizons: tuple[int, ...]
-) -> tuple[dict[str, jax.Array], jax.Array]:
+) -> dict[str, jax.Array]:
     """Every curve for every seed, rate constant and horizon, mean over agents, (S, C, H).
 
     Args:
@@ -61,9 +61,6 @@ def measure(
         graph: its number of nodes bounds the delays.
         protocol: sizes and radius.
         horizons: increasing.
-
-    Returns:
-        The curves, and the rate constants that the factor 1 stands for, mean over agents, (S,).
     """
     objective, ball = objective_and_domain(protocol)
     num_agents = graph.number_of_nodes()
@@ -98,7 +95,7 @@ def measure(
             return jax.tree.map(lambda curve: curve.mean(axis=1), found)
 
         # One constant after the other: the norms of all messages of all of them would not fit.
-        return jax.lax.map(with_factor, factors), best.mean()
+        return jax.lax.map(with_factor, factors)
 
     return jax.lax.map(run, problem)
 

@@ -29,7 +29,7 @@ def compute(protocol, *, quick: bool = False, advance: Callable[[], Any] = lambd
     graph = damjax.graphs.paper_network()
     drawn = problems(graph, protocol, Setting(), seeds(protocol, tuning=False))
     factors, others = (FACTORS[::6], ADVERSARIAL_FACTORS[::4]) if quick else (FACTORS, ADVERSARIAL_FACTORS)
-    found, _ = measure(jnp.array(factors), drawn, graph=graph, protocol=protocol, horizons=(protocol.num_steps,))
+    found = measure(jnp.array(factors), drawn, graph=graph, protocol=protocol, horizons=(protocol.num_steps,))
     advance()
     label = "rate constant, as a multiple of the bound's best, $c / c^*$"
     panels = {"random": Panel(label, np.array(factors), {n: np.asarray(found[n][:, :, 0]) for n in SHOWN})}

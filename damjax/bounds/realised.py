@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from damjax._checks import check_positive, check_row_stochastic, check_square
-from damjax._steps import recall, ridge_coefficients
+from damjax._steps import recall, ridge_coefficients, root
 from damjax._types import ArrayLike, Associations, Info, LearningRate, as_schedule, concrete
 from damjax.bounds.lipschitz import Constants
 from damjax.objectives import Objective
@@ -74,8 +74,7 @@ def path_moves(comparators: Float[ArrayLike, "T N dv df"]) -> Float[Array, "T-1 
         >>> path_moves(jnp.array([0.0, 3.0, 3.0]).reshape(3, 1, 1, 1)).tolist()
         [[3.0], [0.0]]
     """
-    moved = jnp.sum(jnp.diff(jnp.asarray(comparators), axis=0) ** 2, axis=(2, 3))
-    return jnp.where(moved > 0, jnp.sqrt(jnp.where(moved > 0, moved, 1)), 0)
+    return root(jnp.sum(jnp.diff(jnp.asarray(comparators), axis=0) ** 2, axis=(2, 3)))
 
 
 def realised_delay(
@@ -192,8 +191,7 @@ def observe_gradient_norms(
         else:
             gradients = residuals[..., :, None] * features[None, :, None, :] + ridge[None] * params[:, None]
             squared = jnp.sum(gradients**2, axis=(-2, -1))
-        norms = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
-        return GradientNorms(jnp.asarray(weights, params.dtype) * norms, info.grad_norm)
+        return GradientNorms(jnp.asarray(weights, params.dtype) * root(squared), info.grad_norm)
 
     return observe
 
