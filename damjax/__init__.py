@@ -13,6 +13,7 @@ from damjax import features as features
 from damjax import graphs as graphs
 from damjax import hindsight as hindsight
 from damjax import objectives as objectives
+from damjax import particles as particles
 from damjax import regret as regret
 from damjax import routing as routing
 from damjax import schedules as schedules

@@ -1,0 +1,129 @@
+"""Limited capacity: two classes, one linear relation among the embeddings, and cross-entropy is not calibrated.
+
+With z_x = s_x e_x and N = d + 1 tokens there is one relation sum_x lam_x z_x = 0. If all lam_x > 0, every memory has
+sum_x lam_x m_x = 0: some token is wrong. The best memory gives up the rarest only; the minimiser of cross-entropy, of
+which a closed form is known, may give up others as well.
+
+Source: [LAM] sec. 4.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from damjax._types import ArrayLike, concrete
+from damjax.particles._roots import convex_root
+from damjax.particles.binary import signed_gram
+from damjax.particles.problem import Problem
+
+
+class Minimizer(NamedTuple):
+    """The minimiser of cross-entropy.
+
+    Attributes:
+        margins: m_x, (N,); infinite where no token need be given up.
+        loss: L, ().
+        error_rate: L01, the frequencies of the wrong tokens, ().
+        least_error_rate: of the best memory, ().
+    """
+
+    margins: Float[Array, "N"]
+    loss: Float[Array, ""]
+    error_rate: Float[Array, ""]
+    least_error_rate: Float[Array, ""]
+
+
+def relation(problem: Problem) -> Float[Array, "N"]:
+    """lam, the relation sum_x lam_x s_x e_x = 0 of N = d + 1 tokens, with sum |lam| = 1 and sum lam >= 0.
+
+    Args:
+        problem: of two classes, whose input Gram matrix has rank N - 1.
+
+    Example:
+        >>> from damjax.particles import one_hot
+        >>> inputs = triangle(jnp.array([0.49, 0.41, 0.10]))
+        >>> problem = Problem(inputs @ inputs.T, jnp.eye(2), jnp.array([0.5, 0.3, 0.2]), one_hot([0, 0, 0], 2))
+        >>> print(np.asarray(relation(problem)).round(3))
+        [0.49 0.41 0.1 ]
+    """
+    null = jnp.linalg.eigh(signed_gram(problem))[1][:, 0]
+    return jnp.where(null.sum() < 0, -null, null) / jnp.abs(null).sum()
+
+
+def minimizer(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"]) -> Minimizer:
+    """The minimiser of cross-entropy under sum_x lam_x m_x = 0:  p_x f(m_x) = kap lam_x, f(m) = 1 / (1 + e^m).
+
+    kap solves sum_x lam_x log(p_x / (kap lam_x) - 1) = 0; token x is wrong iff kap lam_x / p_x >= 1/2. Where the signs
+    of lam differ the tokens are separable: margins are infinite, the loss is zero.
+
+    Args:
+        relation: lam, (N,).
+        frequencies: p > 0, (N,).
+
+    Example:
+        >>> found = minimizer(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))
+        >>> print(np.asarray(found.margins.round(3), found.loss).round(2))
+        [ 0.196 -0.529  1.207] 0.65
+        >>> round(float(found.error_rate), 3), round(float(found.least_error_rate), 3)
+        (0.3, 0.2)
+    """
+    lam, p = jnp.asarray(relation), jnp.asarray(frequencies, jnp.asarray(relation).dtype)
+    lam = jnp.where(lam.sum() < 0, -lam, lam)
+    inseparable = jnp.all(lam > 0)
+    safe = jnp.where(inseparable, lam, 1.0)
+    ratio = p / safe
+    # With ratios rho >= 1 to the smallest p / lam and x minus its margin's log-odds, m = log(rho - 1 + rho e^x): the
+    # weighted sum of the margins is convex and increasing in x, and not negative at 0.
+    rho = ratio / ratio.min()
+    log_rest = jnp.where(rho > 1, jnp.log(jnp.where(rho > 1, rho - 1, 1.0)), -jnp.inf)
+
+    def margins_at(x):
+        return jnp.logaddexp(log_rest, jnp.log(rho) + x)
+
+    def total(x):
+        margins = margins_at(x)
+        return jnp.sum(safe * margins), jnp.sum(safe * jnp.exp(jnp.log(rho) + x - margins))
+
+    margins = jnp.where(inseparable, margins_at(convex_root(total, jnp.zeros((), lam.dtype))), jnp.inf)
+    return Minimizer(
+        margins=margins,
+        loss=jnp.sum(p * jnp.logaddexp(0.0, -margins)),
+        error_rate=jnp.sum(jnp.where(margins <= 0, p, 0)),
+        least_error_rate=jnp.where(inseparable, p.min(), 0),
+    )
+
+
+def calibration_gap(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"]) -> Float[Array, ""]:
+    """How much more often the minimiser of cross-entropy is wrong than the best memory is; 0 where it is calibrated.
+
+    Example:
+        >>> round(float(calibration_gap(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))), 3)
+        0.1
+    """
+    found = minimizer(relation, frequencies)
+    return found.error_rate - found.least_error_rate
+
+
+def triangle(relation: Float[ArrayLike, "3"]) -> Float[Array, "3 2"]:
+    """Three unit vectors of the plane with the relation sum_x lam_x z_x = 0, the first along the x axis.
+
+    Args:
+        relation: lam > 0, (3,), none above the sum of the other two.
+
+    Raises:
+        ValueError: no triangle has such sides.
+
+    Example:
+        >>> vectors = triangle(jnp.array([0.49, 0.41, 0.10]))
+        >>> print(np.asarray(jnp.degrees(jnp.arctan2(vectors[:, 1], vectors[:, 0]))).round(2))
+        [   0.    172.32 -146.8 ]
+    """
+    if (sides := concrete(relation)) is not None and not (np.all(sides > 0) and 2 * sides.max() <= sides.sum()):
+        raise ValueError(f"relation must be the sides of a triangle, positive and none too long, but it is {sides}")
+    a, b, c = jnp.asarray(relation)
+    second = jnp.arccos((c**2 - a**2 - b**2) / (2 * a * b))
+    third = -jnp.arccos((b**2 - a**2 - c**2) / (2 * a * c))
+    angles = jnp.stack([jnp.zeros_like(second), second, third])
+    return jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)

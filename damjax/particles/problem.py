@@ -1,0 +1,180 @@
+"""The learning problem of an associative memory, reduced to what its particles feel: two Gram matrices and the data."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from damjax._types import ArrayLike, concrete
+
+ROUNDING = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """N tokens, each with a frequency and a class (or a distribution over M classes), seen through inner products.
+
+    A pytree: vmap over it, differentiate in it. It is checked where it is built, never when JAX rebuilds it, so a
+    gradient may take the same form; fields that are None or plain integers (vmap's ``in_axes``) pass unchecked.
+
+    Attributes:
+        input_gram: A = E E', inner products of the N input embeddings, (N, N), positive semidefinite.
+        output_gram: G = U U', inner products of the M output embeddings, (M, M), positive semidefinite.
+        frequencies: p, how often each token comes, (N,), non-negative, summing to one.
+        targets: Y, row x the distribution p(y|x) of token x's class, (N, M): one-hot, or soft for noisy labels.
+
+    Raises:
+        ValueError: shapes that do not meet, a Gram matrix that is not symmetric positive semidefinite, frequencies or
+            rows of targets that are negative or do not sum to one.
+
+    Example:
+        >>> problem = Problem(jnp.eye(2), jnp.eye(2), jnp.array([0.75, 0.25]), one_hot([0, 1], 2))
+        >>> problem.targets.shape
+        (2, 2)
+
+    Source: [LAM] sec. 2-3.
+    """
+
+    input_gram: Float[ArrayLike, "N N"]
+    output_gram: Float[ArrayLike, "M M"]
+    frequencies: Float[ArrayLike, "N"]
+    targets: Float[ArrayLike, "N M"]
+
+    def __post_init__(self) -> None:
+        fields = vars(self)
+        if any(field is None or isinstance(field, int) for field in fields.values()):
+            return
+        _check_shapes(fields)
+        known = {name: concrete(field) for name, field in fields.items()}
+        for name in ("input_gram", "output_gram"):
+            if (gram := known[name]) is not None:
+                _check_gram(name, gram)
+        for name, row in (("frequencies", "they sum"), ("targets", "a row sums")):
+            if (values := known[name]) is not None:
+                _check_distributions(name, row, values)
+
+    def astype(self, dtype: Any) -> "Problem":
+        """The same problem in another precision."""
+        return jax.tree.map(lambda field: jnp.asarray(field, dtype), self)
+
+
+def _flatten(problem: Problem):
+    return [(jax.tree_util.GetAttrKey(name), field) for name, field in vars(problem).items()], None
+
+
+def _unflatten(_, fields) -> Problem:
+    # Not through __init__: what JAX puts here may be gradients, tracers or axes.
+    problem = object.__new__(Problem)
+    for field, value in zip(dataclasses.fields(Problem), fields, strict=True):
+        object.__setattr__(problem, field.name, value)
+    return problem
+
+
+jax.tree_util.register_pytree_with_keys(Problem, _flatten, _unflatten)
+
+
+def from_embeddings(
+    inputs: Float[ArrayLike, "N din"],
+    outputs: Float[ArrayLike, "M dout"],
+    frequencies: Float[ArrayLike, "N"],
+    targets: Float[ArrayLike, "N M"],
+) -> Problem:
+    """The problem of a memory W (dout, din) with scores S = E W' U'.
+
+    Args:
+        inputs: E, one row e_x per token, (N, din).
+        outputs: U, one row u_y per class, (M, dout).
+        frequencies: p, (N,).
+        targets: Y, (N, M); ``one_hot(classes, M)`` for hard classes.
+
+    Returns:
+        Problem(E E', U U', p, Y).
+
+    Raises:
+        ValueError: as ``Problem``.
+
+    Example:
+        >>> from_embeddings(jnp.ones((3, 5)), jnp.eye(2), jnp.full(3, 1 / 3), one_hot([0, 1, 1], 2)).input_gram.shape
+        (3, 3)
+    """
+    for name, rows in (("inputs", inputs), ("outputs", outputs)):
+        if jnp.ndim(rows) != 2:
+            raise ValueError(f"{name} must have one embedding a row, (rows, dimensions), but its shape is {rows.shape}")
+    inputs, outputs = jnp.asarray(inputs), jnp.asarray(outputs)
+    return Problem(inputs @ inputs.T, outputs @ outputs.T, frequencies, targets)
+
+
+def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "N M"]:
+    """Targets of tokens with one class each.
+
+    Args:
+        classes: y(x) in 0..M-1, (N,) integers.
+        num_classes: M.
+        dtype: of the result; jax's default float otherwise.
+
+    Raises:
+        ValueError: classes that are not integers or out of range.
+
+    Example:
+        >>> one_hot([0, 2], 3).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    if not jnp.issubdtype(jnp.asarray(classes).dtype, jnp.integer):
+        raise ValueError(f"classes must be integers, but their dtype is {jnp.asarray(classes).dtype}")
+    if (known := concrete(classes)) is not None and not np.all((known >= 0) & (known < num_classes)):
+        wrong = known[(known < 0) | (known >= num_classes)].flat[0]
+        raise ValueError(f"classes must lie in 0..{num_classes - 1}, but one of them is {wrong}")
+    return jax.nn.one_hot(jnp.asarray(classes), num_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
+
+
+def labels(problem: Problem) -> Int[Array, "N"]:
+    """y(x), the likeliest class of each token."""
+    return jnp.argmax(problem.targets, axis=-1)
+
+
+def _check_shapes(fields: dict[str, Any]) -> None:
+    shapes = {name: jnp.shape(field) for name, field in fields.items()}
+    num_tokens, num_classes = shapes["targets"] if len(shapes["targets"]) == 2 else (None, None)
+    wanted = {
+        "input_gram": (num_tokens, num_tokens),
+        "output_gram": (num_classes, num_classes),
+        "frequencies": (num_tokens,),
+    }
+    for name, shape in wanted.items():
+        if num_tokens is None or shapes[name] != shape:
+            raise ValueError(
+                "a Problem of N tokens and M classes has input_gram (N, N), output_gram (M, M), frequencies (N,) and"
+                f" targets (N, M), but the shapes are {shapes}; for many problems at once, build it inside jax.vmap"
+            )
+
+
+def _check_gram(name: str, gram: np.ndarray) -> None:
+    largest = float(np.max(np.abs(gram), initial=0))
+    if not np.isfinite(largest):
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinity")
+    if np.max(np.abs(gram - gram.T)) > ROUNDING * largest:
+        raise ValueError(f"{name} must be symmetric: it holds inner products, such as embeddings @ embeddings.T")
+    if largest == 0:
+        return
+    try:
+        # A shift within the rounding; far cheaper than the eigenvalues, which are for the message only.
+        np.linalg.cholesky(gram.astype(float) + ROUNDING * largest * np.eye(len(gram)))
+    except np.linalg.LinAlgError:
+        lowest = np.linalg.eigvalsh(gram.astype(float))[0]
+        raise ValueError(
+            f"{name} must be positive semidefinite, but its lowest eigenvalue is {lowest:.6g};"
+            f" embeddings @ embeddings.T is such a matrix"
+        ) from None
+
+
+def _check_distributions(name: str, what_sums: str, values: np.ndarray) -> None:
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        worst = float(np.min(values)) if np.all(np.isfinite(values)) else "NaN or infinity"
+        raise ValueError(f"{name} must be finite and non-negative, but they hold {worst}")
+    sums = np.atleast_1d(values.sum(axis=-1, dtype=float))
+    if np.any(np.abs(sums - 1) > ROUNDING):
+        worst = sums[np.argmax(np.abs(sums - 1))]
+        raise ValueError(f"{name} must sum to one, but {what_sums} to {worst:.6g}; divide by the sum")

@@ -1,0 +1,88 @@
+"""What is measured on the scores S (N, M) of a memory: loss, margins, errors; every function is pure and vmappable."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from damjax._types import ArrayLike
+from damjax.particles.problem import Problem, labels
+
+
+def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:
+    """z_xj = s_xj - log sum_{k != j} exp s_xk, so that sigmoid(z) = softmax(s) and sigmoid(-z) is what it lacks to one.
+
+    From them loss and gradient keep their relative precision however sure the memory is: 1 - softmax(s) is 0 in
+    float32 as soon as the margin passes 17, and with it a particle would stand still.
+
+    Example:
+        >>> bool(jnp.allclose(jax.nn.sigmoid(log_odds(jnp.array([[1.0, 2.0, 3.0]]))), jax.nn.softmax(jnp.arange(3.0))))
+        True
+    """
+    scores = jnp.asarray(scores)
+    if scores.shape[1] == 2:
+        return scores - scores[:, ::-1]
+    is_top = jax.nn.one_hot(jnp.argmax(scores, axis=1), scores.shape[1], dtype=bool)
+    # Not jnp.max, whose derivative is shared out among equal scores.
+    top = jnp.sum(jnp.where(is_top, scores, 0), axis=1, keepdims=True)
+    ratios = jnp.where(is_top, 0, jnp.exp(scores - top))
+    # What is left of the others without j is at least the top's own 1, unless j is the top: nothing cancels.
+    beside = jnp.maximum(ratios.sum(axis=1, keepdims=True) - ratios, 0)
+    rest = jax.nn.logsumexp(jnp.where(is_top, -jnp.inf, scores), axis=1, keepdims=True)
+    return scores - jnp.where(is_top, rest, top + jnp.log1p(beside))
+
+
+def loss(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
+    """L = -sum_x p_x sum_y Y_xy log softmax(S_x)_y, in nats; for noisy labels their entropy is part of it.
+
+    Args:
+        scores: S, (N, M).
+        problem: frequencies and targets are used.
+
+    Example:
+        >>> from damjax.particles import one_hot
+        >>> problem = Problem(jnp.eye(2), jnp.eye(2), jnp.array([0.75, 0.25]), one_hot([0, 1], 2))
+        >>> round(float(loss(jnp.zeros((2, 2)), problem)), 4)
+        0.6931
+    """
+    odds = log_odds(scores)
+    problem = problem.astype(odds.dtype)
+    return jnp.sum(problem.frequencies[:, None] * problem.targets * jax.nn.softplus(-odds))
+
+
+def residuals(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N M"]:
+    """Y - softmax(S), with the small entries as precise as the large ones."""
+    odds = log_odds(scores)
+    targets = jnp.asarray(problem.targets, odds.dtype)
+    return targets * jax.nn.sigmoid(-odds) - (1 - targets) * jax.nn.sigmoid(odds)
+
+
+def margins(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N"]:
+    """m_x = s_xy - max_{j != y} s_xj with y = y(x): positive where the token is recalled.
+
+    For noisy labels y(x) is the likeliest class.
+
+    Example:
+        >>> from damjax.particles import one_hot
+        >>> problem = Problem(jnp.eye(2), jnp.eye(2), jnp.array([0.75, 0.25]), one_hot([0, 1], 2))
+        >>> margins(jnp.array([[3.0, 1.0], [3.0, 1.0]]), problem).tolist()
+        [2.0, -2.0]
+    """
+    own = jax.nn.one_hot(labels(problem), jnp.shape(scores)[1], dtype=bool)
+    return jnp.sum(jnp.where(own, scores, 0), axis=1) - jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
+
+
+def recalled(scores: Float[ArrayLike, "N M"], problem: Problem) -> Bool[Array, "N"]:
+    """Whether the class of highest score is the token's own; between equal scores the first counts."""
+    return jnp.argmax(jnp.asarray(scores), axis=1) == labels(problem)
+
+
+def error_rate(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
+    """L01 = sum_x p_x 1{argmax_j s_xj != y(x)}, in [0, 1].
+
+    Example:
+        >>> from damjax.particles import one_hot
+        >>> problem = Problem(jnp.eye(2), jnp.eye(2), jnp.array([0.75, 0.25]), one_hot([0, 1], 2))
+        >>> float(error_rate(jnp.array([[3.0, 1.0], [3.0, 1.0]]), problem))
+        0.25
+    """
+    return jnp.sum(jnp.where(recalled(scores, problem), 0, jnp.asarray(problem.frequencies, jnp.asarray(scores).dtype)))

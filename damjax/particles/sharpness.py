@@ -1,0 +1,69 @@
+"""Sharpness, the largest eigenvalue of the loss's Hessian: gradient descent is stable while it is below 2 / eta."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Key
+
+from damjax.particles.memories import Memory
+from damjax.particles.problem import Problem
+
+
+def sharpness(
+    memory: Memory,
+    params: Any,
+    problem: Problem,
+    *,
+    key: Key[Array, ""],
+    num_iterations: int = 200,
+    tolerance: float = 1e-6,
+) -> Float[Array, ""]:
+    """The largest eigenvalue of the Hessian, by power iteration on Hessian-vector products.
+
+    In score space the particle system's own linearisation has the eigenvalues of the Hessian in W, at a cost that does
+    not depend on the dimension. Where the eigenvalue of largest modulus is negative, as a factorised memory can have,
+    the spectrum is shifted by it and the iteration repeated.
+
+    Args:
+        memory: what is trained; its gradient is linearised at ``params``.
+        params: where.
+        problem: whose loss.
+        key: of the random vector to start from.
+        num_iterations: at most.
+        tolerance: stop when the estimate changes by less than this, relatively.
+
+    Example:
+        >>> import damjax.particles as particles
+        >>> problem = particles.two_tokens(0.95, 0.75)
+        >>> found = sharpness(particles.particle_system(2, 2), jnp.zeros((2, 2)), problem, key=jax.random.key(0))
+        >>> round(float(found), 4), round(float(particles.binary.sharpness_at_zero(0.95, 0.75)), 4)
+        (0.4907, 0.4907)
+    """
+    flat, rebuild = ravel_pytree(params)
+    start = jax.random.normal(key, flat.shape, flat.dtype)
+    _, curvature = jax.linearize(lambda x: ravel_pytree(memory.gradient(rebuild(x), problem))[0], flat)
+    dominant = _power_iteration(curvature, start, num_iterations, tolerance)
+    return jax.lax.cond(
+        dominant < 0,
+        lambda: dominant + _power_iteration(lambda v: curvature(v) - dominant * v, start, num_iterations, tolerance),
+        lambda: dominant,
+    )
+
+
+def _power_iteration(apply, start, num_iterations, tolerance):
+    """The eigenvalue of largest modulus; 0 for the zero operator."""
+
+    def body(carry):
+        vector, estimate, _, count = carry
+        image = apply(vector)
+        norm = jnp.linalg.norm(image)
+        return image / jnp.where(norm > 0, norm, 1), jnp.vdot(vector, image), estimate, count + 1
+
+    def unfinished(carry):
+        _, estimate, before, count = carry
+        return (count < 2) | ((count < num_iterations) & (jnp.abs(estimate - before) > tolerance * jnp.abs(estimate)))
+
+    zero = jnp.zeros((), start.dtype)
+    return jax.lax.while_loop(unfinished, body, (start / jnp.linalg.norm(start), zero, zero, jnp.zeros((), int)))[1]

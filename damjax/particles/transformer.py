@@ -1,0 +1,358 @@
+"""A two-layer attention-only Transformer whose trainable matrices are associative memories.
+
+With x_t = w_E(z_t) + p_t and causal attention,
+
+    x'_t = x_t + W_OV sum_s softmax_s(x_t' W_K1 x_s) x_s
+    logits_t = W_U (x'_t + W_O W_V sum_s softmax_s(x'_t' W_K2 x'_s) x'_s)
+
+where embeddings, positions, W_U, W_OV and W_V stay random and nearly orthonormal, and W_K1 (where the previous token
+is), W_K2 (what to look for) and W_O (what to say) are learned from zero. Together they make an induction head.
+
+Source: Bietti et al., Birth of a Transformer: a memory viewpoint, 2023, section 4.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from damjax._checks import check_count, check_instance
+from damjax._types import ArrayLike, concrete
+from damjax.particles import bigrams
+from damjax.particles.bigrams import Batch, Task
+
+
+class Model(NamedTuple):
+    """The parts that stay as they were drawn.
+
+    Attributes:
+        embeddings: w_E(v), (V, d).
+        positions: p_t, (T, d).
+        unembeddings: w_U(v), (V, d).
+        previous_value: W_OV of the first layer, (d, d).
+        value: W_V of the second layer, (d, d).
+    """
+
+    embeddings: Float[ArrayLike, "V d"]
+    positions: Float[ArrayLike, "T d"]
+    unembeddings: Float[ArrayLike, "V d"]
+    previous_value: Float[ArrayLike, "d d"]
+    value: Float[ArrayLike, "d d"]
+
+
+class Params(NamedTuple):
+    """The trainable memories, (d, d) each; the same record holds whatever else comes one per memory.
+
+    Attributes:
+        previous: W_K1, from a position to the one before it.
+        key: W_K2, from a trigger to the place after its earlier occurrence.
+        output: W_O, from a token seen to the token said.
+    """
+
+    previous: Float[ArrayLike, "..."]
+    key: Float[ArrayLike, "..."]
+    output: Float[ArrayLike, "..."]
+
+
+class Record(NamedTuple):
+    """What each training step saw on its fresh minibatch, before its update; a leading axis of steps on every field.
+
+    Attributes:
+        loss: cross-entropy on the mask, in nats.
+        accuracy: on the mask.
+        mean: mean margin of each memory; of the output memory over the tokens that can be outputs.
+        worst: least margin of each memory, over the same entries.
+    """
+
+    loss: Float[Array, "steps"]
+    accuracy: Float[Array, "steps"]
+    mean: Params
+    worst: Params
+
+
+def _check_tokens(name: str, tokens: Any, model: Model) -> None:
+    """Raise unless the concrete ``tokens`` are among those of the model."""
+    values = concrete(tokens)
+    if values is not None and values.size and (values.min() < 0 or values.max() >= len(model.embeddings)):
+        raise ValueError(
+            f"{name} must lie in 0 .. {len(model.embeddings) - 1}, the tokens of the model, but they range from"
+            f" {values.min()} to {values.max()}; draw the model with the num_tokens of the task's source"
+        )
+
+
+def _check_sizes(model: Model, task: Task) -> None:
+    """Raise unless the task's tokens and positions are the model's."""
+    num_tokens, length = task.source.marginal.shape[0], task.length
+    if num_tokens != len(model.embeddings) or length > len(model.positions):
+        raise ValueError(
+            f"model must have the {num_tokens} tokens of the task and at least its length, {length}, but it has"
+            f" {len(model.embeddings)} tokens and {len(model.positions)} positions; draw it with the task's sizes"
+        )
+
+
+def draw_model(
+    key: Key[Array, ""], *, num_tokens: int, length: int, dim: int, dtype: jax.typing.DTypeLike | None = None
+) -> Model:
+    """Draw the fixed parts: independent Gaussian entries of variance 1/d, so that vectors have norms near one.
+
+    Args:
+        key: typed PRNG key.
+        num_tokens: V.
+        length: T, of the longest sequence.
+        dim: d.
+        dtype: of the model; jax's default float otherwise.
+
+    Raises:
+        ValueError: a size that is not a positive integer.
+
+    Example:
+        >>> model = draw_model(jax.random.key(0), num_tokens=5, length=8, dim=16)
+        >>> model.positions.shape, model.value.shape
+        ((8, 16), (16, 16))
+    """
+    for name, number in (("num_tokens", num_tokens), ("length", length), ("dim", dim)):
+        check_count(name, number)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    counts = (num_tokens, length, num_tokens, dim, dim)
+    keys = jax.random.split(key, len(counts))
+    return Model(*(jax.random.normal(k, (n, dim), dtype) / dim**0.5 for k, n in zip(keys, counts, strict=True)))
+
+
+def zeros(model: Model) -> Params:
+    """Empty memories, where training starts.
+
+    Example:
+        >>> zeros(draw_model(jax.random.key(0), num_tokens=5, length=8, dim=16)).key.shape
+        (16, 16)
+    """
+    return Params(*(jnp.zeros_like(model.value) for _ in Params._fields))
+
+
+def ideal(model: Model, task: Task, strength: float | ArrayLike = 10.0) -> Params:
+    """The memories that solve the task, as sums of outer products; ``strength`` multiplies each.
+
+    W_K1 = sum_t p_t p_{t-1}', W_K2 = sum_k w_E(q_k) (W_OV w_E(q_k))', W_O = sum_v w_U(v) (W_V w_E(v))'.
+
+    Raises:
+        ValueError: a task that is not of the model's sizes.
+
+    Example:
+        >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 5), num_triggers=2, length=8)
+        >>> ideal(draw_model(jax.random.key(1), num_tokens=5, length=8, dim=16), task).output.shape
+        (16, 16)
+
+    Note: v runs over the tokens that can be outputs, in the paper over all. The first position has only itself to look
+    at, so that a trigger there is found as if it came after itself; summed over all tokens, W_O would then say it.
+    """
+    _check_sizes(model, task)
+    tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
+    asked, told = tokens[task.triggers], tokens * (jnp.asarray(task.outputs) > 0)[:, None]
+    sums = Params(
+        previous=positions[1:].T @ positions[:-1],
+        key=asked.T @ (asked @ previous_value.T),
+        output=answers.T @ (told @ value.T),
+    )
+    return jax.tree.map(lambda matrix: jnp.asarray(strength, matrix.dtype) * matrix, sums)
+
+
+def _attend(x, memory):
+    scores = x @ memory @ jnp.swapaxes(x, -1, -2)
+    causal = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+    return jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1) @ x
+
+
+def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Float[Array, "*B T V"]:
+    """The logits of the next token at every position.
+
+    Raises:
+        ValueError: sequences longer than the model's positions, tokens that the model does not have.
+
+    Example:
+        >>> model = draw_model(jax.random.key(0), num_tokens=5, length=8, dim=16)
+        >>> forward(zeros(model), model, jnp.array([0, 3, 1])).shape
+        (3, 5)
+    """
+    length = tokens.shape[-1]
+    if length > len(model.positions):
+        raise ValueError(
+            f"tokens must hold sequences of at most {len(model.positions)} tokens, the positions of the model, but"
+            f" they hold {length}; draw the model with a larger length"
+        )
+    _check_tokens("tokens", tokens, model)
+    x = jnp.asarray(model.embeddings)[tokens] + model.positions[:length]
+    x = x + _attend(x, params.previous) @ model.previous_value.T
+    x = x + _attend(x, params.key) @ (params.output @ model.value).T
+    return x @ model.unembeddings.T
+
+
+def _evaluate(params, model, batch):
+    logits = forward(params, model, batch.tokens)
+    count = jnp.maximum(batch.mask.sum(), 1).astype(logits.dtype)
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+    right = (logits.argmax(axis=-1) == batch.targets) & batch.mask
+    return jnp.where(batch.mask, nats, 0).sum() / count, right.sum() / count
+
+
+def loss(params: Params, model: Model, batch: Batch) -> Float[Array, ""]:
+    """Cross-entropy in nats, on the mask only; 0 where the mask is empty.
+
+    Elsewhere the best answer is the bigram table, which this model has no part to store: there the loss would only add
+    noise to the memories.
+
+    Example:
+        >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 9), num_triggers=3, length=16)
+        >>> model = draw_model(jax.random.key(1), num_tokens=9, length=16, dim=128)
+        >>> batch = bigrams.sample(jax.random.key(2), task, 8)
+        >>> bool(loss(ideal(model, task), model, batch) < loss(zeros(model), model, batch))
+        True
+    """
+    return _evaluate(params, model, batch)[0]
+
+
+def accuracy(params: Params, model: Model, batch: Batch) -> Float[Array, ""]:
+    """How often the largest logit is the target, on the mask only.
+
+    Example:
+        >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 9), num_triggers=3, length=16)
+        >>> model = draw_model(jax.random.key(1), num_tokens=9, length=16, dim=256)
+        >>> batch = bigrams.sample(jax.random.key(2), task, 8)
+        >>> bool(accuracy(ideal(model, task), model, batch) > 0.8)
+        True
+    """
+    return _evaluate(params, model, batch)[1]
+
+
+def _margins(scores, targets, allowed):
+    rows = jnp.arange(len(scores))
+    others = jnp.where(allowed.at[rows, targets].set(False), scores, -jnp.inf)
+    return scores[rows, targets] - others.max(axis=1)
+
+
+def margins(params: Params, model: Model, triggers: Int[ArrayLike, "k"]) -> Params:
+    """By how much each memory scores the right answer above the best wrong one.
+
+    With the scores of the memories, each margin the entry named minus the largest other one of its row:
+
+    - previous, (T - 1,): p_t' W_K1 p_s, s = t - 1 among all s <= t, for t = 1 .. T - 1 from 0;
+    - key, (k,): w_E(q_k)' W_K2 W_OV w_E(v), v = q_k;
+    - output, (V,): w_U(u)' W_O W_V w_E(v), u = v.
+
+    Raises:
+        ValueError: a trigger that is no token of the model.
+
+    Example:
+        >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 5), num_triggers=2, length=8)
+        >>> model = draw_model(jax.random.key(1), num_tokens=5, length=8, dim=256)
+        >>> found = margins(ideal(model, task), model, task.triggers)
+        >>> bool(found.previous.min() > 0), bool(found.key.min() > 0), bool(found.output[2:].min() > 0)
+        (True, True, True)
+    """
+    _check_tokens("triggers", triggers, model)
+    tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
+    times, every = jnp.arange(1, len(positions)), jnp.arange(len(tokens))
+    key = tokens[triggers] @ params.key @ (tokens @ previous_value.T).T
+    output = tokens @ (params.output @ value).T @ answers.T
+    return Params(
+        previous=_margins(
+            positions[1:] @ params.previous @ positions.T, times - 1, jnp.arange(len(positions)) <= times[:, None]
+        ),
+        key=_margins(key, triggers, jnp.ones(key.shape, bool)),
+        output=_margins(output, every, jnp.ones(output.shape, bool)),
+    )
+
+
+def whole(num_steps: int) -> Params:
+    """Gates for ``train``: every memory moves at every step.
+
+    Example:
+        >>> whole(3).key.tolist()
+        [1.0, 1.0, 1.0]
+    """
+    check_count("num_steps", num_steps)
+    return Params(*(jnp.ones(num_steps) for _ in Params._fields))
+
+
+def part_by_part(num_steps: int) -> Params:
+    """Gates for ``train``: the output memory for a third of the steps, then the key memory, then the previous tokens.
+
+    From the top down, since a memory's gradient says little until those above it hold something.
+
+    Example:
+        >>> part_by_part(3).key.tolist()
+        [0.0, 1.0, 0.0]
+    """
+    check_count("num_steps", num_steps)
+    part = jnp.arange(num_steps) * 3 // num_steps
+    return Params(*((part == turn).astype(jnp.result_type(float)) for turn in (2, 1, 0)))
+
+
+def _check_training(optimizer, gates):
+    fix = "damjax.particles.transformer.whole(num_steps) makes such gates"
+    check_instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(1.0) is one")
+    check_instance("gates", gates, Params, fix)
+    shapes = [np.shape(gate) for gate in gates]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 1:
+        raise ValueError(
+            f"gates must hold three vectors of one length, the steps, but their shapes are {shapes}; {fix}"
+        )
+
+
+def train(
+    key: Key[Array, ""],
+    model: Model,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    gates: Params,
+    *,
+    batch_size: int = 32,
+) -> tuple[Params, Record]:
+    """Train the memories from zero on a fresh minibatch a step; a pure function of the key.
+
+    Gates multiply each memory's gradient before the optimizer, and its update after: at 0 a memory is frozen and leaves
+    no trace in a momentum.
+
+    Args:
+        key: typed PRNG key; step t draws from it folded with t.
+        model: fixed parts.
+        task: from ``bigrams.trigger_task``, of the model's sizes.
+        optimizer: any optax transformation.
+        gates: one vector per memory, one entry per step, from ``whole`` or ``part_by_part``.
+        batch_size: sequences a step.
+
+    Returns:
+        The memories after the last step, and the record, one entry a step.
+
+    Raises:
+        ValueError: sizes of model and task that do not meet, gates of several lengths, what is no optimizer.
+
+    Example:
+        >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 9), num_triggers=2, length=8)
+        >>> model = draw_model(jax.random.key(1), num_tokens=9, length=8, dim=16)
+        >>> _, record = train(jax.random.key(2), model, task, optax.sgd(1.0), whole(5), batch_size=4)
+        >>> record.accuracy.shape, record.mean.key.shape
+        ((5,), (5,))
+    """
+    _check_sizes(model, task)
+    _check_training(optimizer, gates)
+    counted = Params(jnp.array(True), jnp.array(True), jnp.asarray(task.outputs) > 0)
+
+    def step(carry, now):
+        params, state = carry
+        time, gate = now
+        batch = bigrams.sample(jax.random.fold_in(key, time), task, batch_size)
+        (value, right), grads = jax.value_and_grad(_evaluate, has_aux=True)(params, model, batch)
+        updates, state = optimizer.update(jax.tree.map(jnp.multiply, grads, gate), state, params)
+        found = margins(params, model, task.triggers)
+        mean = jax.tree.map(lambda margin, where: margin.mean(where=where), found, counted)
+        worst = jax.tree.map(lambda margin, where: margin.min(where=where, initial=jnp.inf), found, counted)
+        params = jax.tree.map(lambda old, move, g: (old + g * move).astype(old.dtype), params, updates, gate)
+        return (params, state), Record(value, right, mean, worst)
+
+    start = zeros(model)
+    gates = jax.tree.map(lambda gate: jnp.asarray(gate, model.value.dtype), gates)
+    times = jnp.arange(gates.key.shape[0])
+    (params, _), record = jax.lax.scan(step, (start, optimizer.init(start)), (times, gates))
+    return params, record
