@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_instance, check_square
 from damjax._contractions import materialized, predictions
+from damjax._numerics import root
 from damjax._types import ArrayLike, Associations, Info, Schedule
 from damjax.domains import Domain
 from damjax.objectives import Objective
@@ -135,14 +136,6 @@ def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DType
     """Rates ready to multiply memories; 0 while nothing has arrived."""
     rates = jnp.broadcast_to(jnp.asarray(schedule(jnp.maximum(count, 1).astype(dtype)), dtype), count.shape)
     return jnp.where(count > 0, rates, 0)[:, None, None]
-
-
-def root(squared: Array) -> Array:
-    """The square root, with slope 0 at 0.
-
-    The slope of a norm at zero, where nothing has arrived yet, is NaN, and would spoil derivatives of whole runs.
-    """
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
 
 
 def make_info(time: Array, gradient: Array, num_applied: Array, moved: Array, params: Array) -> Info:

@@ -71,7 +71,7 @@ def curves(
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
 
 
-def log_axis(axis: Axis, ticks: Sequence[float]) -> None:
+def log_axis(axis: Axis, ticks: Sequence[float | int]) -> None:
     """Make an axis logarithmic, with those of ``ticks`` that are in view written as plain numbers, or powers of ten.
 
     Args:

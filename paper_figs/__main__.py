@@ -10,7 +10,22 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
+from damjax.particles.bigrams import source_from_text
 from paper_figs import bounds, figure_1, rates, sanity, sensitivity
+from paper_figs.particles import (
+    capacity,
+    correlations,
+    factorised,
+    landscapes,
+    noise,
+    normalization,
+    orthogonal,
+    perfect_accuracy,
+    sharpness,
+    spikes,
+    transformer,
+    zipf_tokens,
+)
 
 FIGURES = {
     "figure_1": figure_1,
@@ -18,6 +33,18 @@ FIGURES = {
     "rates": rates,
     "sensitivity": sensitivity,
     "sanity": sanity,
+    "orthogonal": orthogonal,
+    "spikes": spikes,
+    "perfect_accuracy": perfect_accuracy,
+    "landscapes": landscapes,
+    "sharpness": sharpness,
+    "zipf_tokens": zipf_tokens,
+    "capacity": capacity,
+    "correlations": correlations,
+    "factorised": factorised,
+    "normalization": normalization,
+    "noise": noise,
+    "transformer": transformer,
 }
 
 
@@ -27,26 +54,42 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m paper_figs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="name", help="figures to make (default: all; see --list)")
-    parser.add_argument("--quick", action="store_true", help="a small version in seconds, to see that all works")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a small version in seconds, to see that all works")
+    size.add_argument("--large", action="store_true", help="transformer: the larger model, for more than two cores")
     parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder (default: figures)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds per point (default: 32, or 4 with --quick)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="transformer: bigrams of this text, not Zipf's")
     parser.add_argument("--list", action="store_true", help="list the figures and stop")
     args = parser.parse_args(argv)
     if args.list:
         for name, module in FIGURES.items():
-            print(f"{name:12s} {(module.__doc__ or '').splitlines()[0]}")
+            print(f"{name:17s} {(module.__doc__ or '').splitlines()[0]}")
         return 0
     if unknown := [name for name in args.names if name not in FIGURES]:
         parser.error(f"no figure is called {', '.join(unknown)}; the figures are: {', '.join(FIGURES)}")
     if args.seeds is not None and args.seeds < 2:
         parser.error(f"--seeds must be at least 2, for an interval, but it is {args.seeds}")
 
+    sizes = {name: value for name, value in (("large", args.large), ("text", args.text)) if value}
+    if sizes and "transformer" not in args.names:
+        parser.error(f"--{next(iter(sizes))} is for the figure transformer only; name it")
+
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out must be a folder, but {args.out} is a file")
+    if args.text:
+        try:
+            source_from_text(args.text)
+        except ValueError as error:
+            parser.error(f"--text: {error}")
+
     # Regret is a small difference of large sums: the figures are made in float64.
     jax.config.update("jax_enable_x64", True)
     for name in args.names or FIGURES:
         module = FIGURES[name]
         with tqdm(total=module.num_tasks(args.quick), desc=name, unit="task") as bar:
-            paths = module.make(args.out, quick=args.quick, num_seeds=args.seeds, advance=bar.update)
+            options = sizes if module is transformer else {}
+            paths = module.make(args.out, quick=args.quick, num_seeds=args.seeds, advance=bar.update, **options)
         print("\n".join(f"wrote {path}" for path in paths))
     return 0
 

@@ -28,13 +28,14 @@ def resized(protocol: Protocol, quick: Mapping[str, Any], num_seeds: int | None)
     return dataclasses.replace(protocol, num_tuning_seeds=protocol.num_seeds) if quick else protocol
 
 
-def settings(name: str, protocol: Mapping[str, Any], quick: bool) -> dict[str, Any]:
-    """What it takes to make a figure again: the protocol, the network, the precision and the command."""
-    return dict(protocol) | {
-        "graph": sorted(damjax.graphs.paper_network().edges),
-        "dtype": str(jax.numpy.result_type(float)),
-        "command": f"python -m paper_figs {name} --seeds {protocol['num_seeds']}" + (" --quick" if quick else ""),
-    }
+def settings(name: str, protocol: Mapping[str, Any], quick: bool, *, network: bool = True) -> dict[str, Any]:
+    """What it takes to make a figure again: the protocol, the network where one is used, the precision, the command."""
+    record = dict(protocol)
+    if network:
+        record["graph"] = sorted(damjax.graphs.paper_network().edges)
+    record["dtype"] = str(jax.numpy.result_type(float))
+    record["command"] = f"python -m paper_figs {name} --seeds {protocol['num_seeds']}" + (" --quick" if quick else "")
+    return record
 
 
 def save(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "damjax"
-BASE = {"_types", "_checks"}
+BASE = {"_types", "_checks", "_numerics"}
 ARRAYS = {"jax", "jaxtyping", "numpy", "optax"}
 FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays", "_contractions"}
 STEPS = FEEDS | {"_steps"}
@@ -21,6 +21,7 @@ ALLOWED = {
     "__init__": (None, set()),
     "_types": ({"_checks"}, ARRAYS),
     "_checks": (set(), {"numpy"}),
+    "_numerics": (set(), {"jax", "jaxtyping"}),
     "_steiner": (set(), {"networkx", "numpy"}),
     "_contractions": (set(), {"jax", "jaxtyping"}),
     "_steps": (FEEDS, ARRAYS),

@@ -76,6 +76,13 @@ def test_the_spike_threshold():
         up[i], down[i] = up[i] + 1e-6, down[i] - 1e-6
         expected = (binary.spike_threshold(*up) - binary.spike_threshold(*down)) / 2e-6
         assert found == pytest.approx(float(expected), rel=1e-6)
+    twice = jax.jit(jax.grad(jax.grad(binary.spike_threshold)))(0.95, 0.75)
+    first = jax.jit(jax.grad(binary.spike_threshold))
+    assert twice == pytest.approx(float((first(0.95 + 1e-5, 0.75) - first(0.95 - 1e-5, 0.75)) / 2e-5), rel=1e-5)
+    # The same embedding for both, about as frequent: eta c = 8 in the limit, where everything cancels.
+    np.testing.assert_allclose(binary.spike_threshold(1.0, 0.5 + np.geomspace(1e-8, 1e-3, 6)), 4, rtol=1e-5)
+    assert binary.spike_threshold(jnp.float32(1), jnp.float32(0.5001)) == pytest.approx(4, rel=1e-5)
+    assert jnp.isinf(binary.spike_threshold(0.5, 1.0))
     single = binary.spike_threshold(*(jnp.asarray(x, jnp.float32) for x in (0.95, 0.75, 2.0)))
     assert single.dtype == jnp.float32
     assert single == pytest.approx(5.439203, rel=1e-5)
@@ -129,6 +136,11 @@ def test_flow_margins_are_lambert_w():
         constant = start + np.exp(start) + rate * np.asarray(time)
         expected = constant - scipy.special.lambertw(np.exp(constant)).real
         np.testing.assert_allclose(binary.flow_margins(start, rate, time), expected, rtol=1e-10, atol=1e-12)
+    assert binary.flow_margins(0, 2, 3) == pytest.approx(float(binary.flow_margins(0.0, 2.0, 3.0)))
+    # m' = a f(m), m'' = -a^2 f(m)^2 f(-m).
+    twice = jax.jit(jax.grad(jax.grad(binary.flow_margins, argnums=2), argnums=2))(0.5, 2.0, 3.0)
+    falls = jax.nn.sigmoid(-binary.flow_margins(0.5, 2.0, 3.0))
+    assert twice == pytest.approx(float(-4 * falls**2 * (1 - falls)), rel=1e-9)
     by_time = jax.jit(jax.vmap(jax.grad(binary.flow_margins, argnums=2), in_axes=(None, None, 0)))(0.5, 2.0, time)
     np.testing.assert_allclose(by_time, 2 * jax.nn.sigmoid(-binary.flow_margins(0.5, 2.0, time)), rtol=1e-9)
 
@@ -310,15 +322,45 @@ def test_the_minimiser_on_random_relations():
     single = capacity.minimizer(lam[0].astype(jnp.float32), p[0].astype(jnp.float32))
     assert single.margins.dtype == jnp.float32
     np.testing.assert_allclose(single.margins, found.margins[0], rtol=2e-4, atol=2e-4)
+    # The sign of the relation is nobody's business; tokens outside it are free; ties are errors.
+    np.testing.assert_allclose(capacity.minimizer(-lam[0], p[0]).margins, found.margins[0], rtol=1e-9)
+    two = capacity.minimizer(np.array([1.0, 1.0, 0.0]), np.array([0.5, 0.3, 0.2]))
+    np.testing.assert_allclose(two.margins, [np.log(5 / 3), -np.log(5 / 3), np.inf], rtol=1e-9)
+    assert two.error_rate == two.least_error_rate == pytest.approx(0.3)
+    assert capacity.minimizer(np.ones(2), np.ones(2) / 2).error_rate == 1
+    tiny = capacity.minimizer(jnp.array([0.5, 0.5, 1e-38], jnp.float32), jnp.array([0.5, 0.3, 0.2], jnp.float32))
+    assert tiny.loss == pytest.approx(0.529, abs=1e-3)
     free = capacity.minimizer(lam[0].at[2].multiply(-1), p[0])
     assert free.loss == 0
     assert free.least_error_rate == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_relations_that_leave_tokens_out(dtype):
+    """Two tokens of one embedding and two classes: the third is free, whatever rounding says of it."""
+    inputs = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]], dtype)
+    problem = particles.from_embeddings(
+        inputs, jnp.eye(2, dtype=dtype), jnp.array([0.5, 0.3, 0.2], dtype), particles.one_hot([0, 1, 0], 2, dtype)
+    )
+    found = capacity.relation(problem)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, [0.5, 0.5, 0], atol=1e-6)
+    assert found[2] == 0
+    # Flipped signs and eigenvectors of either sign: the sum is what is made positive.
+    vectors = capacity.triangle(jnp.array([0.49, 0.41, 0.10], dtype))
+    signed = particles.Problem(
+        vectors @ vectors.T, jnp.eye(2), problem.frequencies, particles.one_hot([1, 0, 0], 2, dtype)
+    )
+    np.testing.assert_allclose(capacity.relation(signed), [-0.49, 0.41, 0.10], atol=1e-5)
 
 
 def test_readings_of_a_run():
     losses = jnp.array([1.0, 0.5, 0.75, 0.6, 0.25, 0.3, 0.2])
     assert trajectories.spike_amplitude(losses) == pytest.approx(0.25)
     assert trajectories.spike_duration(losses) == 3
+    plateau = 0.65 + 1e-12 * jnp.sin(jnp.arange(50.0))
+    assert trajectories.spike_duration(plateau) == 0
+    assert trajectories.spike_duration(plateau, tolerance=0.0) > 20
     never = jnp.zeros(4, bool)
     assert trajectories.first_time(never) == trajectories.settling_time(never) == 4
     assert trajectories.first_time(~never) == trajectories.settling_time(~never) == 0

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from damjax._checks import check_positive, check_row_stochastic, check_square
-from damjax._steps import recall, ridge_coefficients, root
+from damjax._numerics import root
+from damjax._steps import recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, LearningRate, as_schedule, concrete
 from damjax.bounds.lipschitz import Constants
 from damjax.objectives import Objective

@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from damjax._checks import ROW_SUM_TOLERANCE, check_count, check_positive
 from damjax._types import ArrayLike, concrete
 
+MAX_NAME = 256
+
 
 class Source(NamedTuple):
     """A bigram source over V tokens.
@@ -78,7 +80,7 @@ def source_from_text(
         The source, and the alphabet: character v is token v.
 
     Raises:
-        ValueError: a file that cannot be read, fewer than two distinct characters to keep.
+        ValueError: a file that cannot be read, a file's name as a string, fewer than two distinct characters to keep.
 
     Example:
         >>> source, alphabet = source_from_text("abracadabra", num_tokens=3)
@@ -92,12 +94,14 @@ def source_from_text(
             text = text.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"text must be a readable file in UTF-8, but reading {text} gave: {error}") from error
+    elif len(text) < MAX_NAME and Path(text).is_file():
+        raise ValueError(f"text must be a text or a pathlib.Path, but it is the name of a file; pass Path({text!r})")
     ordered = sorted(Counter(text).items(), key=lambda item: (-item[1], item[0]))
     kept = ordered[:num_tokens]
     if len(kept) < 2:
         raise ValueError(
             f"text must leave at least 2 distinct characters, but it has {len(ordered)} and num_tokens={num_tokens};"
-            f" give a longer text, a larger num_tokens or, for the text in a file, its pathlib.Path"
+            f" give a longer text or a larger num_tokens"
         )
     index = {character: token for token, (character, _) in enumerate(kept)}
     tokens = np.array([index.get(character, -1) for character in text])
@@ -190,6 +194,9 @@ def trigger_task(
     check_count("length", length)
     if length < 2:
         raise ValueError(f"length must be at least 2, so that a trigger can come back, but it is {length}")
+    source = Source(*(jnp.asarray(part, jnp.result_type(float, *source)) for part in source))
+    if source.marginal.ndim != 1:
+        raise ValueError(f"source.marginal must have shape (V,), one entry a token, but it is {source.marginal.shape}")
     num_tokens = source.marginal.shape[0]
     if source.transitions.shape != (num_tokens, num_tokens):
         raise ValueError(
@@ -207,12 +214,12 @@ def trigger_task(
     if outputs is None:
         others = jnp.ones(num_tokens, source.marginal.dtype).at[triggers].set(0)
         outputs = others / others.sum()
-    if outputs.shape != (num_tokens,):
+    if np.shape(outputs) != (num_tokens,):
         raise ValueError(
-            f"outputs must have shape ({num_tokens},), one entry a token, but its shape is {outputs.shape}"
+            f"outputs must have shape ({num_tokens},), one entry a token, but its shape is {np.shape(outputs)}"
         )
     _check_distribution("outputs", outputs, "divide it by its sum")
-    return Task(source, triggers, outputs, length)
+    return Task(source, triggers, jnp.asarray(outputs), length)
 
 
 def _choose(uniform, cumulative):

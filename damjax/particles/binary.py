@@ -5,17 +5,19 @@ particle system is a system of margins,
 
     m <- m + eta c K P f(m)     (flow: dm/dt = c K P f(m)).
 
-Functions of numbers take arrays that broadcast as well; all may be vmapped and differentiated, and stand any step size
-in float32.
+Functions of numbers take arrays that broadcast as well; all may be vmapped and differentiated, twice too.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from damjax._types import ArrayLike
+from damjax._checks import check_positive
+from damjax._numerics import root
+from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
 from damjax.particles.problem import Problem, labels
 
@@ -32,6 +34,7 @@ def signed_gram(problem: Problem) -> Float[Array, "N N"]:
         >>> signed_gram(two_tokens(0.5, 0.75)).tolist()
         [[1.0, -0.5], [-0.5, 1.0]]
     """
+    _check_two_classes(problem)
     signs = 1 - 2 * labels(problem).astype(jnp.asarray(problem.input_gram).dtype)
     return signs[:, None] * problem.input_gram * signs[None, :]
 
@@ -47,10 +50,14 @@ def output_distance(problem: Problem) -> Float[Array, ""]:
         >>> float(output_distance(two_tokens(0.5, 0.75)))
         2.0
     """
+    _check_two_classes(problem)
     gram = jnp.asarray(problem.output_gram)
-    if gram.shape != (2, 2):
-        raise ValueError(f"problem must have two classes, but its output_gram has shape {gram.shape}")
     return gram[0, 0] + gram[1, 1] - 2 * gram[0, 1]
+
+
+def _check_two_classes(problem: Problem) -> None:
+    if (shape := np.shape(problem.output_gram)) != (2, 2):
+        raise ValueError(f"problem must have two classes, but its output_gram has shape {shape}")
 
 
 def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "..."]:
@@ -60,8 +67,8 @@ def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "...
 
     Args:
         start: m_0.
-        rate: a = c p_x ||e_x||^2, times eta where t counts steps of gradient descent; positive.
-        time: t >= 0.
+        rate: a = c p_x ||e_x||^2, times eta where t counts steps of gradient descent; not negative.
+        time: t >= 0; a t must be within the range of the precision.
 
     Returns:
         m(t), of the broadcast shape.
@@ -73,22 +80,24 @@ def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "...
 
     Source: [LAM] sec. 3.
     """
-    start, drive = jnp.broadcast_arrays(jnp.asarray(start, jnp.result_type(float, start)), jnp.asarray(rate) * time)
+    dtype = jnp.result_type(float, start, rate, time)
+    start, rate, time = (jnp.asarray(x, dtype) for x in (start, rate, time))
+    return _flow_margins(*jnp.broadcast_arrays(start, rate * time))
+
+
+@jax.jit
+def _flow_margins(start: Array, drive: Array) -> Array:
     # In the growth g = m - m_0, divided by 1 + e^{m_0}:  sigmoid(-m_0) g + sigmoid(m_0) (e^g - 1) = sigmoid(-m_0) a t.
-    # The left side is convex and increasing, so Newton's steps fall to the root from either of its upper bounds.
+    # The left side is convex and increasing, and either of its terms alone gives an upper bound on the root.
     slow, log_fast = jax.nn.sigmoid(-start), jax.nn.log_sigmoid(start)
 
-    def excess(growth):
-        rise = jnp.where(
-            growth < 1,
-            jnp.exp(log_fast) * jnp.expm1(jnp.minimum(growth, 1)),
-            jnp.exp(growth + log_fast) - jnp.exp(log_fast),
-        )
-        return slow * (growth - drive) + rise, slow + jnp.exp(growth + log_fast)
+    def excess(growth: Array) -> Array:
+        small = jnp.exp(log_fast) * jnp.expm1(jnp.minimum(growth, 1))
+        large = jnp.exp(jnp.maximum(growth, 1) + log_fast) - jnp.exp(log_fast)
+        return slow * (growth - drive) + jnp.where(growth < 1, small, large)
 
-    tiny = jnp.finfo(drive.dtype).tiny
-    upper = jnp.minimum(drive, jnp.logaddexp(0.0, jnp.log(jnp.maximum(drive, tiny)) - start))
-    return start + convex_root(excess, upper)
+    log_drive = jnp.log(jnp.maximum(drive, jnp.finfo(drive.dtype).tiny))
+    return start + convex_root(excess, jnp.minimum(drive, jnp.logaddexp(0.0, log_drive - start)))
 
 
 def flow_loss_bound(problem: Problem, learning_rate: Number, time: Number) -> Float[Array, "..."]:
@@ -109,7 +118,7 @@ def flow_loss_bound(problem: Problem, learning_rate: Number, time: Number) -> Fl
 
 
 def loss_limit(problem: Problem, learning_rate: Number) -> Float[Array, ""]:
-    """lim t L_t = 1' K^{-1} 1 / (eta c), where K^{-1} 1 > 0 (``support``): every token holds its own.
+    """lim t L_t = 1' K^{-1} 1 / (eta c), where K^{-1} 1 > 0 (``support``) and every frequency is positive.
 
     Example:
         >>> from damjax.particles import two_tokens
@@ -143,22 +152,22 @@ def margin_asymptote(problem: Problem, learning_rate: Number, time: Number) -> F
     return jnp.log(learning_rate * output_distance(problem) * time * problem.frequencies / support(problem))
 
 
-def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) -> Bool[Array, ""]:
+def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) -> Bool[Array, "..."]:
     """Whether the second token's margin falls: s alpha < 0 and |alpha| p_1 f(m_1) > p_2 f(m_2); unit norms.
 
     Args:
         alpha: <e_1, e_2>.
         same_class: s = +1, or s = -1.
-        frequencies: p, (2,).
-        margins: m, (2,).
+        frequencies: p, (..., 2).
+        margins: m, (..., 2).
 
     Example:
         >>> bool(interferes(0.95, False, [0.75, 0.25], [0.0, 0.0]))
         True
     """
-    pull = jnp.asarray(frequencies) * jax.nn.sigmoid(-jnp.asarray(margins, float))
+    pull = jnp.asarray(frequencies) * jax.nn.sigmoid(-1.0 * jnp.asarray(margins))
     opposed = jnp.asarray(alpha) * (1 if same_class else -1) < 0
-    return opposed & (jnp.abs(jnp.asarray(alpha)) * pull[0] > pull[1])
+    return opposed & (jnp.abs(jnp.asarray(alpha)) * pull[..., 0] > pull[..., 1])
 
 
 def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 2.0) -> Float[Array, "..."]:
@@ -170,11 +179,14 @@ def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 
 
     Args:
         alpha: <e_1, e_2> in [-1, 1], unit norms.
-        frequency: p_1, of either token.
-        output_distance: c.
+        frequency: p_1 in [0, 1], of either token.
+        output_distance: c > 0.
 
     Returns:
         eta, or infinity where no step is too large: alpha <= min(p) / max(p).
+
+    Raises:
+        ValueError: a number out of its range.
 
     Example:
         >>> round(float(spike_threshold(0.95, 0.75)), 6)
@@ -182,20 +194,39 @@ def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 
 
     Source: [LAM] sec. 4.
     """
+    for name, value, least in (("alpha", alpha, -1), ("frequency", frequency, 0)):
+        if (known := concrete(value)) is not None and not np.all((known >= least) & (known <= 1)):
+            raise ValueError(f"{name} must lie in [{least}, 1], but it is {known}")
+    if (known := concrete(output_distance)) is not None:
+        check_positive("output_distance", known)
     dtype = jnp.result_type(float, alpha, frequency, output_distance)
-    alpha, p, c = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in (alpha, frequency, output_distance)))
+    numbers = (jnp.asarray(x, dtype) for x in (alpha, frequency, output_distance))
+    return _spike_threshold(*jnp.broadcast_arrays(*numbers))
+
+
+@jax.jit
+def _spike_threshold(alpha: Array, p: Array, c: Array) -> Array:
     p = jnp.maximum(p, 1 - p)
-    frequent, rare = p - alpha * (1 - p), alpha * p - (1 - p)
-    spikes = rare > 0
-    pull = jnp.where(spikes, rare, 1.0)
+    frequent, rare = (2 * p - 1) + (1 - alpha) * (1 - p), (2 * p - 1) - (1 - alpha) * p
+    spikes = (rare > 0) & (p < 1)
+    p, pull = jnp.where(spikes, p, 0.75), jnp.where(spikes, rare, 1.0)
+    fall = (2 * p - 1) ** 2 + 2 * (1 - alpha) * p * (1 - p)
 
-    def excess(x):  # x = eta c / 2; convex, zero at zero where it falls, so its other root is the threshold
-        value = p * jax.nn.softplus(-x * frequent) + (1 - p) * jax.nn.softplus(x * pull) - jnp.log(2.0).astype(dtype)
-        slope = -p * frequent * jax.nn.sigmoid(-x * frequent) + (1 - p) * pull * jax.nn.sigmoid(x * pull)
-        return value, slope
+    def excess(x: Array) -> Array:
+        # x = eta c / 2. The loss less log 2, with log(1 + e^y) = log 2 + y / 2 + log cosh(y / 2) so that nothing
+        # cancels: convex, zero at zero where it falls, so that its other root is the threshold.
+        return p * _log_cosh(x * frequent / 2) + (1 - p) * _log_cosh(x * pull / 2) - x * fall / 2
 
-    # softplus(y) > y: here the rare token alone costs log 2.
-    return jnp.where(spikes, 2 / c * convex_root(excess, jnp.log(2.0).astype(dtype) / ((1 - p) * pull)), jnp.inf)
+    # Here the rare token alone costs log 2.
+    root_above_zero = convex_root(excess, jnp.log(2.0).astype(p.dtype) / ((1 - p) * pull))
+    return jnp.where(spikes, 2 / c * root_above_zero, jnp.inf)
+
+
+def _log_cosh(z: Array) -> Array:
+    small = jnp.clip(z, -1, 1)
+    large = jnp.maximum(jnp.abs(z), 1)
+    near = 0.5 * jnp.log1p(jnp.sinh(small) ** 2)
+    return jnp.where(jnp.abs(z) < 1, near, large + jnp.log1p(jnp.exp(-2 * large)) - jnp.log(2.0).astype(z.dtype))
 
 
 def sharpness_at_zero(alpha: Number, frequency: Number, output_distance: Number = 2.0) -> Float[Array, "..."]:
@@ -207,7 +238,7 @@ def sharpness_at_zero(alpha: Number, frequency: Number, output_distance: Number 
     """
     frequency = jnp.asarray(frequency)
     spread = 1 - 4 * frequency * (1 - frequency) * (1 - jnp.asarray(alpha) ** 2)
-    return jnp.asarray(output_distance) / 8 * (1 + jnp.sqrt(spread))
+    return jnp.asarray(output_distance) / 8 * (1 + root(spread))
 
 
 def sharpness(margins: Float[ArrayLike, "N"], problem: Problem) -> Float[Array, ""]:
@@ -218,5 +249,5 @@ def sharpness(margins: Float[ArrayLike, "N"], problem: Problem) -> Float[Array, 
         >>> round(float(sharpness(jnp.zeros(2), two_tokens(0.95, 0.75))), 4)
         0.4907
     """
-    scale = jnp.sqrt(problem.frequencies * jax.nn.sigmoid(margins) * jax.nn.sigmoid(-jnp.asarray(margins)))
+    scale = root(jnp.asarray(problem.frequencies) * jax.nn.sigmoid(margins) * jax.nn.sigmoid(-jnp.asarray(margins)))
     return output_distance(problem) * jnp.linalg.eigvalsh(scale[:, None] * problem.input_gram * scale[None, :])[-1]

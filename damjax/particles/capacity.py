@@ -9,10 +9,12 @@ Source: [LAM] sec. 4.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from damjax._checks import check_positive
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
 from damjax.particles.binary import signed_gram
@@ -41,6 +43,9 @@ def relation(problem: Problem) -> Float[Array, "N"]:
     Args:
         problem: of two classes, whose input Gram matrix has rank N - 1.
 
+    Raises:
+        ValueError: more or fewer than two classes, no relation, more than one.
+
     Example:
         >>> from damjax.particles import one_hot
         >>> inputs = triangle(jnp.array([0.49, 0.41, 0.10]))
@@ -48,50 +53,69 @@ def relation(problem: Problem) -> Float[Array, "N"]:
         >>> print(np.asarray(relation(problem)).round(3))
         [0.49 0.41 0.1 ]
     """
-    null = jnp.linalg.eigh(signed_gram(problem))[1][:, 0]
+    values, vectors = jnp.linalg.eigh(signed_gram(problem))
+    rounding = jnp.sqrt(jnp.finfo(values.dtype).eps)
+    if (known := concrete(values)) is not None and not (known[0] < rounding * known[-1] < known[1]):
+        raise ValueError(
+            "problem must have exactly one linear relation among its input embeddings, N tokens in N - 1 dimensions,"
+            f" but the lowest eigenvalues of its input_gram are {known[:3]}"
+        )
+    null = vectors[:, 0]
+    # Tokens that the relation leaves out have entries of the size of the rounding, with signs that say nothing.
+    null = jnp.where(jnp.abs(null) > rounding * jnp.abs(null).max(), null, 0)
     return jnp.where(null.sum() < 0, -null, null) / jnp.abs(null).sum()
 
 
 def minimizer(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"]) -> Minimizer:
     """The minimiser of cross-entropy under sum_x lam_x m_x = 0:  p_x f(m_x) = kap lam_x, f(m) = 1 / (1 + e^m).
 
-    kap solves sum_x lam_x log(p_x / (kap lam_x) - 1) = 0; token x is wrong iff kap lam_x / p_x >= 1/2. Where the signs
-    of lam differ the tokens are separable: margins are infinite, the loss is zero.
+    kap solves sum_x lam_x log(p_x / (kap lam_x) - 1) = 0; token x is wrong iff kap lam_x / p_x >= 1/2. Tokens with
+    lam_x = 0 are free, their margins infinite; so are all where lam has both signs: then the tokens are separable and
+    the loss is zero.
 
     Args:
         relation: lam, (N,).
         frequencies: p > 0, (N,).
 
+    Raises:
+        ValueError: a frequency that is not positive.
+
     Example:
         >>> found = minimizer(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))
-        >>> print(np.asarray(found.margins.round(3), found.loss).round(2))
+        >>> print(np.asarray(found.margins).round(3), round(float(found.loss), 2))
         [ 0.196 -0.529  1.207] 0.65
         >>> round(float(found.error_rate), 3), round(float(found.least_error_rate), 3)
         (0.3, 0.2)
     """
-    lam, p = jnp.asarray(relation), jnp.asarray(frequencies, jnp.asarray(relation).dtype)
+    if (known := concrete(frequencies)) is not None:
+        check_positive("frequencies", known)
+    dtype = jnp.result_type(float, relation, frequencies)
+    return _minimizer(jnp.asarray(relation, dtype), jnp.asarray(frequencies, dtype))
+
+
+@jax.jit
+def _minimizer(lam: Array, p: Array) -> Minimizer:
     lam = jnp.where(lam.sum() < 0, -lam, lam)
-    inseparable = jnp.all(lam > 0)
-    safe = jnp.where(inseparable, lam, 1.0)
-    ratio = p / safe
-    # With ratios rho >= 1 to the smallest p / lam and x minus its margin's log-odds, m = log(rho - 1 + rho e^x): the
-    # weighted sum of the margins is convex and increasing in x, and not negative at 0.
-    rho = ratio / ratio.min()
-    log_rest = jnp.where(rho > 1, jnp.log(jnp.where(rho > 1, rho - 1, 1.0)), -jnp.inf)
+    held = jnp.all(lam >= 0) & (lam > 0)
+    # Without a relation that holds any there is nothing to solve, but nothing may become NaN either.
+    weights = jnp.where(held.any(), jnp.where(held, lam, 0), 1)
+    # With rho_x >= 1 the ratio of p_x / lam_x to the smallest of them, m_x = log(rho_x - 1 + rho_x e^x): the weighted
+    # sum of the margins is convex and increasing in x, and not negative at 0.
+    log_ratio = jnp.log(p) - jnp.log(jnp.where(held, lam, 1))
+    log_rho = jnp.where(held, log_ratio - jnp.min(log_ratio, where=held, initial=jnp.inf), 0)
+    apart = log_rho > 0
+    log_rest = jnp.where(apart, log_rho + jnp.log(-jnp.expm1(-jnp.where(apart, log_rho, 1))), -jnp.inf)
 
-    def margins_at(x):
-        return jnp.logaddexp(log_rest, jnp.log(rho) + x)
+    def margins_at(x: Array) -> Array:
+        return jnp.logaddexp(log_rest, log_rho + x)
 
-    def total(x):
-        margins = margins_at(x)
-        return jnp.sum(safe * margins), jnp.sum(safe * jnp.exp(jnp.log(rho) + x - margins))
-
-    margins = jnp.where(inseparable, margins_at(convex_root(total, jnp.zeros((), lam.dtype))), jnp.inf)
+    shift = convex_root(lambda x: jnp.sum(weights * margins_at(x)), jnp.zeros((), lam.dtype))
+    margins = jnp.where(held, margins_at(shift), jnp.inf)
     return Minimizer(
         margins=margins,
-        loss=jnp.sum(p * jnp.logaddexp(0.0, -margins)),
-        error_rate=jnp.sum(jnp.where(margins <= 0, p, 0)),
-        least_error_rate=jnp.where(inseparable, p.min(), 0),
+        loss=jnp.sum(p * jnp.where(held, jax.nn.softplus(-margins_at(shift)), 0)),
+        error_rate=jnp.sum(jnp.where(margins > 0, 0, p)),
+        least_error_rate=jnp.where(held.any(), jnp.min(p, where=held, initial=jnp.inf), 0),
     )
 
 
@@ -120,6 +144,8 @@ def triangle(relation: Float[ArrayLike, "3"]) -> Float[Array, "3 2"]:
         >>> print(np.asarray(jnp.degrees(jnp.arctan2(vectors[:, 1], vectors[:, 0]))).round(2))
         [   0.    172.32 -146.8 ]
     """
+    if np.shape(relation) != (3,):
+        raise ValueError(f"relation must have three entries, but its shape is {np.shape(relation)}")
     if (sides := concrete(relation)) is not None and not (np.all(sides > 0) and 2 * sides.max() <= sides.sum()):
         raise ValueError(f"relation must be the sides of a triangle, positive and none too long, but it is {sides}")
     a, b, c = jnp.asarray(relation)

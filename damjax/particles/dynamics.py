@@ -4,6 +4,7 @@ A ``Dynamics`` is data, as the algorithms of the library are: ``init``, ``step``
 is a Problem: the whole one, or a minibatch, which is a Problem with other frequencies (``damjax.particles.sampling``).
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ import optax
 from jax.experimental.ode import odeint
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_count, check_positive
+from damjax._checks import check_count, check_instance, check_positive
 from damjax._types import ArrayLike, LearningRate, concrete
 from damjax.particles.memories import Memory, particle_system, velocity
-from damjax.particles.problem import Problem
+from damjax.particles.problem import Problem, as_scores
 
 Problems = Problem | Callable[[Int[Array, ""]], Problem]
 
@@ -72,8 +73,9 @@ def descent(memory: Memory, optimizer: optax.GradientTransformation | LearningRa
 
     Source: [LAM] eq. (4), and the particle system of sec. 3.
     """
+    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
     if not isinstance(optimizer, optax.GradientTransformation):
-        _check_rate("optimizer", optimizer)
+        _check_rate("optimizer, a step size,", optimizer)
         optimizer = optax.sgd(optimizer)  # pyright: ignore[reportArgumentType]
 
     def init(params: Any) -> State:
@@ -91,6 +93,8 @@ def descent(memory: Memory, optimizer: optax.GradientTransformation | LearningRa
 def flow(memory: Memory, duration: float | ArrayLike, *, tolerance: float | None = None) -> Dynamics:
     """Gradient flow, d params / dt = -gradient of the loss; one step integrates it over ``duration``.
 
+    Derivatives go through it in reverse mode only, by the adjoint equation of ``jax.experimental.ode.odeint``.
+
     Args:
         memory: what is trained.
         duration: of one step, in units in which gradient descent makes steps of eta.
@@ -107,8 +111,10 @@ def flow(memory: Memory, duration: float | ArrayLike, *, tolerance: float | None
 
     Source: [LAM] sec. 3.
     """
-    if (value := concrete(duration)) is not None:
-        check_positive("duration", value)
+    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    for name, number in (("duration", duration), ("tolerance", tolerance)):
+        if number is not None and (value := concrete(number)) is not None:
+            check_positive(name, value)
 
     def init(params: Any) -> State:
         return State(jax.tree.map(jnp.asarray, params), (), jnp.zeros((), int))
@@ -166,14 +172,15 @@ def evolve(
     check_count("num_steps", num_steps)
     at = problem if callable(problem) else lambda time: problem
     start = dynamics.init(params)
-    _check_scores(jax.eval_shape(dynamics.scores, start), jax.eval_shape(at, start.step))
+    # As the steps will see them, without computing anything.
+    jax.eval_shape(lambda state: as_scores(dynamics.scores(state), at(state.step + 1)), start)
 
     def body(state: State, _: None) -> tuple[State, Any]:
         seen = observe(dynamics.scores(state))
         return dynamics.step(state, at(state.step + 1)), seen
 
     final, trace = jax.lax.scan(body, start, length=num_steps)
-    _warn_if_not_finite(final.params)
+    warn_if_not_finite(final.params)
     last = observe(dynamics.scores(final))
     return final, jax.tree.map(lambda x, end: jnp.concatenate([x, jnp.asarray(end)[None]]), trace, last)
 
@@ -200,8 +207,7 @@ def step(scores: Float[ArrayLike, "N M"], problem: Problem, learning_rate: float
 
     Source: [LAM] sec. 3.
     """
-    scores = jnp.asarray(scores)
-    _check_scores(scores, problem)
+    scores = as_scores(scores, problem)
     _check_rate("learning_rate", learning_rate)
     return scores + jnp.asarray(learning_rate, scores.dtype) * velocity(scores, problem)
 
@@ -215,7 +221,7 @@ def simulate(
         scores: S_0, (N, M).
         problem: A, G, p and Y.
         learning_rate: eta, ().
-        num_steps: T.
+        num_steps: T; static under jit.
 
     Returns:
         (T + 1, N, M), the start included. ``evolve`` observes instead of storing, and takes minibatches and flows.
@@ -229,26 +235,27 @@ def simulate(
         (101, 2, 2)
     """
     _check_rate("learning_rate", learning_rate)
-    return evolve(descent(particle_system(*jnp.shape(problem.targets)), learning_rate), scores, problem, num_steps)[1]
+    check_count("num_steps", num_steps)
+    scores = as_scores(scores, problem)
+    return _trajectory(scores, problem, jnp.asarray(learning_rate, scores.dtype), num_steps)
+
+
+@functools.partial(jax.jit, static_argnames="num_steps")
+def _trajectory(scores: Array, problem: Problem, learning_rate: Array, num_steps: int) -> Array:
+    return evolve(descent(particle_system(*scores.shape), learning_rate), scores, problem, num_steps)[1]
 
 
 def _check_rate(name: str, rate: LearningRate) -> None:
-    if not callable(rate) and (value := concrete(rate)) is not None:
+    if callable(rate):
+        return
+    if np.shape(rate) != ():
+        raise ValueError(f"{name} must be one number, but its shape is {np.shape(rate)}; for many, use jax.vmap")
+    if (value := concrete(rate)) is not None:
         check_positive(name, value, allow_zero=True)
 
 
-def _check_scores(scores: Any, problem: Problem) -> None:
-    wanted = jnp.shape(problem.targets)
-    if scores.shape != wanted:
-        raise ValueError(
-            f"scores must have one row a token and one column a class, as the problem's targets, {wanted},"
-            f" but their shape is {scores.shape}"
-        )
-    if not jnp.issubdtype(scores.dtype, jnp.floating):
-        raise ValueError(f"scores must be floating-point numbers, but their dtype is {scores.dtype}")
-
-
-def _warn_if_not_finite(params: Any) -> None:
+def warn_if_not_finite(params: Any) -> None:
+    """Say so if concrete parameters hold NaN or infinity."""
     values = [concrete(leaf) for leaf in jax.tree.leaves(params)]
     if any(value is not None and not np.all(np.isfinite(value)) for value in values):
         warnings.warn(

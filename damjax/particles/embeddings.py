@@ -10,7 +10,7 @@ from damjax._types import ArrayLike, concrete
 from damjax.particles.problem import Problem, one_hot
 
 
-def orthogonal(num_tokens: int, dim: int) -> Float[Array, "N d"]:
+def orthogonal(num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None) -> Float[Array, "N d"]:
     """The first N unit vectors of R^d.
 
     Raises:
@@ -23,7 +23,7 @@ def orthogonal(num_tokens: int, dim: int) -> Float[Array, "N d"]:
     _check_sizes(num_tokens=num_tokens, dim=dim)
     if num_tokens > dim:
         raise ValueError(f"num_tokens must be at most dim, {dim}, to be orthogonal, but it is {num_tokens}")
-    return jnp.eye(num_tokens, dim)
+    return jnp.eye(num_tokens, dim, dtype=dtype)
 
 
 def gaussian(key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None):
@@ -59,7 +59,7 @@ def pair(alpha: float | ArrayLike) -> Float[Array, "2 2"]:
          [0.6 0.8]]
     """
     _check_correlation("alpha", alpha)
-    alpha = jnp.asarray(alpha, jnp.result_type(alpha, jnp.float32))
+    alpha = jnp.asarray(alpha, jnp.result_type(float, alpha))
     one, zero = jnp.ones_like(alpha), jnp.zeros_like(alpha)
     return jnp.stack([jnp.stack([one, zero]), jnp.stack([alpha, jnp.sqrt(1 - alpha**2)])])
 
@@ -79,11 +79,12 @@ def two_tokens(alpha: float | ArrayLike, frequency: float | ArrayLike, *, same_c
 
     Source: [LAM] sec. 4.
     """
-    dtype = jnp.result_type(float)
+    dtype = jnp.result_type(float, alpha, frequency)
     _check_correlation("alpha", alpha)
+    _check_correlation("frequency", frequency, low=0.0)
     p = jnp.asarray(frequency, dtype)
     gram = toeplitz(jnp.stack([jnp.ones((), dtype), jnp.asarray(alpha, dtype)]))
-    return Problem(gram, jnp.eye(2, dtype=dtype), jnp.stack([p, 1 - p]), one_hot([0, 0 if same_class else 1], 2))
+    return Problem(gram, jnp.eye(2, dtype=dtype), jnp.stack([p, 1 - p]), one_hot([0, 0 if same_class else 1], 2, dtype))
 
 
 def wishart(key: Key[Array, ""], num_tokens: int, degrees: int, *, dtype: jax.typing.DTypeLike | None = None):
@@ -94,6 +95,7 @@ def wishart(key: Key[Array, ""], num_tokens: int, degrees: int, *, dtype: jax.ty
         >>> gram.shape, bool(jnp.allclose(jnp.diag(gram), 1))
         ((4, 4), True)
     """
+    _check_sizes(degrees=degrees)
     rows = sphere(key, num_tokens, degrees, dtype=dtype)
     return rows @ rows.T
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from damjax._checks import check_count
 from damjax._types import ArrayLike
-from damjax.particles.problem import Problem
+from damjax.particles.problem import Problem, as_embeddings
 from damjax.particles.quantities import loss, residuals
 
 
@@ -24,11 +24,14 @@ class Memory(NamedTuple):
         init: ``init(key) -> params``; scores are zero at the start.
         scores: ``scores(params) -> (N, M)``.
         gradient: ``gradient(params, problem) -> like params``, the gradient of the loss.
+        parametric: whether the gradient is that of ``loss(scores(params))``; the particle system's is the gradient in
+            W, seen in score space.
     """
 
     init: Callable[[Key[Array, ""]], Any]
     scores: Callable[[Any], Float[Array, "N M"]]
     gradient: Callable[[Any, Problem], Any]
+    parametric: bool = True
 
 
 def velocity(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N M"]:
@@ -42,12 +45,13 @@ def velocity(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, 
     return jnp.asarray(problem.input_gram) @ forces @ problem.output_gram
 
 
-def particle_system(num_tokens: int, num_classes: int) -> Memory:
+def particle_system(num_tokens: int, num_classes: int, *, dtype: jax.typing.DTypeLike | None = None) -> Memory:
     """The memory in score space: its parameters are the scores, moved as gradient descent on W moves them.
 
     Args:
         num_tokens: N.
         num_classes: M.
+        dtype: of the scores that ``init`` makes; jax's default float otherwise.
 
     Example:
         >>> particle_system(3, 2).init(jax.random.key(0)).shape
@@ -56,9 +60,10 @@ def particle_system(num_tokens: int, num_classes: int) -> Memory:
     check_count("num_tokens", num_tokens)
     check_count("num_classes", num_classes)
     return Memory(
-        init=lambda key: jnp.zeros((num_tokens, num_classes)),
+        init=lambda key: jnp.zeros((num_tokens, num_classes), dtype),
         scores=lambda scores: scores,
         gradient=lambda scores, problem: -velocity(scores, problem),
+        parametric=False,
     )
 
 
@@ -86,7 +91,7 @@ def full(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, "M dout"])
 
     Source: [LAM] eq. (1).
     """
-    inputs, outputs = _embeddings(inputs, outputs)
+    inputs, outputs = as_embeddings(inputs, outputs)
     start = jnp.zeros((outputs.shape[1], inputs.shape[1]), inputs.dtype)
     return parameterized(lambda key: start, lambda matrix: inputs @ matrix.T @ outputs.T)
 
@@ -119,7 +124,7 @@ def low_rank(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, "M dou
         (3, 1)
     """
     check_count("rank", rank)
-    inputs, outputs = _embeddings(inputs, outputs)
+    inputs, outputs = as_embeddings(inputs, outputs)
 
     def init(key: Key[Array, ""]) -> Factors:
         left = jax.random.normal(key, (outputs.shape[1], rank), inputs.dtype) / jnp.sqrt(rank).astype(inputs.dtype)
@@ -144,7 +149,7 @@ def block_diagonal(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, 
         (2, 1, 3)
     """
     check_count("num_blocks", num_blocks)
-    inputs, outputs = _embeddings(inputs, outputs)
+    inputs, outputs = as_embeddings(inputs, outputs)
     for name, dim in (("inputs", inputs.shape[1]), ("outputs", outputs.shape[1])):
         if dim % num_blocks:
             raise ValueError(f"num_blocks must divide the dimension of {name}, {dim}, but it is {num_blocks}")
@@ -156,13 +161,17 @@ def block_diagonal(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, 
 def normalized_scores(memory: Memory, gain: float | ArrayLike = 1.0, *, epsilon: float = 1e-5) -> Memory:
     """The same memory with layer normalisation of the scores of each token over the classes, times a gain.
 
-    Normalised scores are bounded, |s| <= gain sqrt(M): the loss cannot vanish, and its gradient is largest where the
-    scores are small.
+    Normalised scores are bounded, |s| <= gain sqrt(M): the loss cannot vanish. Its gradient grows as one over the
+    spread of the memory's own scores: at zero, where they have none, the first step is far too long; start elsewhere.
+    Of two classes only the sign is left.
 
     Args:
-        memory: what makes the scores.
+        memory: what makes the scores; a parameterisation of W, not the particle system.
         gain: multiplies the normalised scores, ().
         epsilon: added to the variance.
+
+    Raises:
+        ValueError: the particle system, which has no parameters to differentiate in.
 
     Example:
         >>> memory = normalized_scores(full(jnp.eye(2), jnp.eye(2)))
@@ -170,9 +179,14 @@ def normalized_scores(memory: Memory, gain: float | ArrayLike = 1.0, *, epsilon:
         [[ 1. -1.]
          [-1.  1.]]
     """
-    return parameterized(
-        memory.init, lambda params: jnp.asarray(gain) * layer_norm(memory.scores(params), epsilon=epsilon)
-    )
+    if not memory.parametric:
+        raise ValueError("memory must parameterise W, as damjax.particles.full does, but it is the particle system")
+
+    def scores(params: Any) -> Array:
+        normal = layer_norm(memory.scores(params), epsilon=epsilon)
+        return jnp.asarray(gain, normal.dtype) * normal
+
+    return parameterized(memory.init, scores)
 
 
 def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> Float[Array, "*rows d"]:
@@ -185,10 +199,3 @@ def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> F
     rows = jnp.asarray(rows)
     centred = rows - jnp.mean(rows, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + epsilon)
-
-
-def _embeddings(inputs: ArrayLike, outputs: ArrayLike) -> tuple[Array, Array]:
-    for name, rows in (("inputs", inputs), ("outputs", outputs)):
-        if jnp.ndim(rows) != 2:
-            raise ValueError(f"{name} must have one embedding a row, (rows, dimensions), but its shape is {rows.shape}")
-    return jnp.asarray(inputs), jnp.asarray(outputs)

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from damjax._checks import check_count, check_instance
 from damjax._types import ArrayLike, concrete
 
 ROUNDING = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     """N tokens, each with a frequency and a class (or a distribution over M classes), seen through inner products.
 
@@ -47,6 +48,9 @@ class Problem:
         fields = vars(self)
         if any(field is None or isinstance(field, int) for field in fields.values()):
             return
+        for name, field in fields.items():
+            if not hasattr(field, "dtype"):
+                object.__setattr__(self, name, jnp.asarray(field))
         _check_shapes(fields)
         known = {name: concrete(field) for name, field in fields.items()}
         for name in ("input_gram", "output_gram"):
@@ -100,11 +104,18 @@ def from_embeddings(
         >>> from_embeddings(jnp.ones((3, 5)), jnp.eye(2), jnp.full(3, 1 / 3), one_hot([0, 1, 1], 2)).input_gram.shape
         (3, 3)
     """
-    for name, rows in (("inputs", inputs), ("outputs", outputs)):
-        if jnp.ndim(rows) != 2:
-            raise ValueError(f"{name} must have one embedding a row, (rows, dimensions), but its shape is {rows.shape}")
-    inputs, outputs = jnp.asarray(inputs), jnp.asarray(outputs)
+    inputs, outputs = as_embeddings(inputs, outputs)
     return Problem(inputs @ inputs.T, outputs @ outputs.T, frequencies, targets)
+
+
+def as_embeddings(inputs: Any, outputs: Any) -> tuple[Array, Array]:
+    """Both as arrays with one embedding a row, checked."""
+    for name, rows in (("inputs", inputs), ("outputs", outputs)):
+        if np.ndim(rows) != 2:
+            raise ValueError(
+                f"{name} must have one embedding a row, (rows, dimensions), but its shape is {np.shape(rows)}"
+            )
+    return jnp.asarray(inputs), jnp.asarray(outputs)
 
 
 def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "N M"]:
@@ -122,8 +133,10 @@ def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "
         >>> one_hot([0, 2], 3).tolist()
         [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    if not jnp.issubdtype(jnp.asarray(classes).dtype, jnp.integer):
-        raise ValueError(f"classes must be integers, but their dtype is {jnp.asarray(classes).dtype}")
+    check_count("num_classes", num_classes)
+    if np.ndim(classes) != 1 or not jnp.issubdtype(jnp.asarray(classes).dtype, jnp.integer):
+        found = f"shape {np.shape(classes)} and dtype {jnp.asarray(classes).dtype}"
+        raise ValueError(f"classes must be integers, one a token, (N,), but they have {found}")
     if (known := concrete(classes)) is not None and not np.all((known >= 0) & (known < num_classes)):
         wrong = known[(known < 0) | (known >= num_classes)].flat[0]
         raise ValueError(f"classes must lie in 0..{num_classes - 1}, but one of them is {wrong}")
@@ -135,8 +148,22 @@ def labels(problem: Problem) -> Int[Array, "N"]:
     return jnp.argmax(problem.targets, axis=-1)
 
 
+def as_scores(scores: Any, problem: Problem) -> Float[Array, "N M"]:
+    """Scores as an array, checked to be those of the problem's tokens and classes."""
+    check_instance("problem", problem, Problem, "damjax.particles.Problem(...) or from_embeddings(...) makes one")
+    if np.shape(scores) != (wanted := np.shape(problem.targets)):
+        raise ValueError(
+            f"scores must have one row a token and one column a class, as the problem's targets, {wanted}, but their"
+            f" shape is {np.shape(scores)}; for many, such as a trajectory, use jax.vmap"
+        )
+    scores = jnp.asarray(scores)
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        raise ValueError(f"scores must be floating-point numbers, but their dtype is {scores.dtype}")
+    return scores
+
+
 def _check_shapes(fields: dict[str, Any]) -> None:
-    shapes = {name: jnp.shape(field) for name, field in fields.items()}
+    shapes = {name: np.shape(field) for name, field in fields.items()}
     num_tokens, num_classes = shapes["targets"] if len(shapes["targets"]) == 2 else (None, None)
     wanted = {
         "input_gram": (num_tokens, num_tokens),

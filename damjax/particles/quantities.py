@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from damjax._types import ArrayLike
-from damjax.particles.problem import Problem, labels
+from damjax.particles.problem import Problem, as_scores, labels
 
 
 def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:
@@ -19,14 +19,16 @@ def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:
         True
     """
     scores = jnp.asarray(scores)
+    if scores.ndim != 2:
+        raise ValueError(f"scores must have shape (N, M), but it is {scores.shape}; for many, use jax.vmap")
     if scores.shape[1] == 2:
         return scores - scores[:, ::-1]
     is_top = jax.nn.one_hot(jnp.argmax(scores, axis=1), scores.shape[1], dtype=bool)
     # Not jnp.max, whose derivative is shared out among equal scores.
     top = jnp.sum(jnp.where(is_top, scores, 0), axis=1, keepdims=True)
     ratios = jnp.where(is_top, 0, jnp.exp(scores - top))
-    # What is left of the others without j is at least the top's own 1, unless j is the top: nothing cancels.
-    beside = jnp.maximum(ratios.sum(axis=1, keepdims=True) - ratios, 0)
+    # Beside the top's own 1, of which nothing is taken away unless j is the top: no cancellation.
+    beside = ratios.sum(axis=1, keepdims=True) - ratios
     rest = jax.nn.logsumexp(jnp.where(is_top, -jnp.inf, scores), axis=1, keepdims=True)
     return scores - jnp.where(is_top, rest, top + jnp.log1p(beside))
 
@@ -44,20 +46,20 @@ def loss(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
         >>> round(float(loss(jnp.zeros((2, 2)), problem)), 4)
         0.6931
     """
-    odds = log_odds(scores)
+    odds = log_odds(as_scores(scores, problem))
     problem = problem.astype(odds.dtype)
     return jnp.sum(problem.frequencies[:, None] * problem.targets * jax.nn.softplus(-odds))
 
 
 def residuals(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N M"]:
     """Y - softmax(S), with the small entries as precise as the large ones."""
-    odds = log_odds(scores)
+    odds = log_odds(as_scores(scores, problem))
     targets = jnp.asarray(problem.targets, odds.dtype)
     return targets * jax.nn.sigmoid(-odds) - (1 - targets) * jax.nn.sigmoid(odds)
 
 
 def margins(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N"]:
-    """m_x = s_xy - max_{j != y} s_xj with y = y(x): positive where the token is recalled.
+    """m_x = s_xy - max_{j != y} s_xj with y = y(x): positive where no other class scores as high.
 
     For noisy labels y(x) is the likeliest class.
 
@@ -67,13 +69,24 @@ def margins(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "
         >>> margins(jnp.array([[3.0, 1.0], [3.0, 1.0]]), problem).tolist()
         [2.0, -2.0]
     """
-    own = jax.nn.one_hot(labels(problem), jnp.shape(scores)[1], dtype=bool)
+    scores = as_scores(scores, problem)
+    own = jax.nn.one_hot(labels(problem), scores.shape[1], dtype=bool)
     return jnp.sum(jnp.where(own, scores, 0), axis=1) - jnp.max(jnp.where(own, -jnp.inf, scores), axis=1)
 
 
 def recalled(scores: Float[ArrayLike, "N M"], problem: Problem) -> Bool[Array, "N"]:
-    """Whether the class of highest score is the token's own; between equal scores the first counts."""
-    return jnp.argmax(jnp.asarray(scores), axis=1) == labels(problem)
+    """Accuracy per token: whether the class of highest score is its own.
+
+    Between equal scores the first class counts; scores with a NaN recall nothing.
+
+    Example:
+        >>> from damjax.particles import one_hot
+        >>> problem = Problem(jnp.eye(2), jnp.eye(2), jnp.array([0.75, 0.25]), one_hot([0, 1], 2))
+        >>> recalled(jnp.array([[3.0, 1.0], [3.0, 1.0]]), problem).tolist()
+        [True, False]
+    """
+    scores = as_scores(scores, problem)
+    return (jnp.argmax(scores, axis=1) == labels(problem)) & ~jnp.isnan(scores).any(axis=1)
 
 
 def error_rate(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
@@ -85,4 +98,5 @@ def error_rate(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array
         >>> float(error_rate(jnp.array([[3.0, 1.0], [3.0, 1.0]]), problem))
         0.25
     """
-    return jnp.sum(jnp.where(recalled(scores, problem), 0, jnp.asarray(problem.frequencies, jnp.asarray(scores).dtype)))
+    right = recalled(scores, problem)
+    return jnp.sum(jnp.where(right, 0, jnp.asarray(problem.frequencies, jnp.asarray(scores).dtype)))

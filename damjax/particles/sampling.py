@@ -38,6 +38,8 @@ def with_label_noise(problem: Problem, noise: float | ArrayLike) -> Problem:
         [[0.9 0.1]
          [0.1 0.9]]
     """
+    if np.shape(noise) != ():
+        raise ValueError(f"noise must be one number, but its shape is {np.shape(noise)}; for many, use jax.vmap")
     if (known := concrete(noise)) is not None and not np.all((known >= 0) & (known <= 1)):
         raise ValueError(f"noise must lie in [0, 1], the probability that a label is replaced, but it is {known}")
     noisy = (1 - noise) * problem.targets + noise / problem.targets.shape[1]

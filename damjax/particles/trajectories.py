@@ -14,17 +14,23 @@ def spike_amplitude(losses: Float[ArrayLike, "T"]) -> Float[Array, ""]:
         >>> float(spike_amplitude(jnp.array([1.0, 0.5, 0.75, 0.25, 0.5])))
         0.25
     """
-    return jnp.max(losses - jax.lax.cummin(jnp.asarray(losses)))
+    losses = jnp.asarray(losses)
+    return jnp.max(losses - jax.lax.cummin(losses))
 
 
-def spike_duration(losses: Float[ArrayLike, "T"]) -> Int[Array, ""]:
+def spike_duration(losses: Float[ArrayLike, "T"], *, tolerance: float = 1e-6) -> Int[Array, ""]:
     """How many steps the run spent above what it had reached before, over all spikes.
+
+    Args:
+        losses: L_0..L_T.
+        tolerance: relative; a rise by less is rounding, of which a run on a plateau has plenty.
 
     Example:
         >>> int(spike_duration(jnp.array([1.0, 0.5, 0.75, 0.6, 0.25])))
         2
     """
-    return jnp.sum(losses > jax.lax.cummin(jnp.asarray(losses)))
+    losses = jnp.asarray(losses)
+    return jnp.sum(losses > (1 + tolerance) * jax.lax.cummin(losses))
 
 
 def first_time(happens: Bool[ArrayLike, "T"]) -> Int[Array, ""]:

@@ -23,6 +23,7 @@ from damjax._checks import check_count, check_instance
 from damjax._types import ArrayLike, concrete
 from damjax.particles import bigrams
 from damjax.particles.bigrams import Batch, Task
+from damjax.particles.dynamics import warn_if_not_finite
 
 
 class Model(NamedTuple):
@@ -175,6 +176,7 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
         >>> forward(zeros(model), model, jnp.array([0, 3, 1])).shape
         (3, 5)
     """
+    tokens = jnp.asarray(tokens)
     length = tokens.shape[-1]
     if length > len(model.positions):
         raise ValueError(
@@ -328,6 +330,9 @@ def train(
     Raises:
         ValueError: sizes of model and task that do not meet, gates of several lengths, what is no optimizer.
 
+    Warns:
+        RuntimeWarning: the memories ended as NaN or infinity; under jit the record tells.
+
     Example:
         >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 9), num_triggers=2, length=8)
         >>> model = draw_model(jax.random.key(1), num_tokens=9, length=8, dim=16)
@@ -355,4 +360,5 @@ def train(
     gates = jax.tree.map(lambda gate: jnp.asarray(gate, model.value.dtype), gates)
     times = jnp.arange(gates.key.shape[0])
     (params, _), record = jax.lax.scan(step, (start, optimizer.init(start)), (times, gates))
+    warn_if_not_finite(params)
     return params, record

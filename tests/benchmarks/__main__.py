@@ -1,4 +1,4 @@
-"""The benchmark tables: ``python -m tests.benchmarks [kernel] [gradients]``."""
+"""The benchmark tables: ``python -m tests.benchmarks [kernel] [gradients] [particles]``."""
 
 import argparse
 import os
@@ -8,9 +8,9 @@ import jax
 # Before anything touches a device: one XLA device per core, so that runs can be spread over all of them.
 jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
-from tests.benchmarks import gradients, kernel  # noqa: E402
+from tests.benchmarks import gradients, kernel, particles  # noqa: E402
 
-TABLES = ("kernel", "gradients")
+TABLES = ("kernel", "gradients", "particles")
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def main() -> None:
         kernel.table(args.seeds, args.steps)
     if "gradients" in wanted:
         gradients.table(args.steps)
+    if "particles" in wanted:
+        particles.table(min(args.steps, 1000))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""What the particle figures share: trained memories seen through numbers, and how a figure is drawn and saved."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from damjax import particles, plotting
+from paper_figs import _output, _panels
+from paper_figs._panels import Panel
+
+STEP = "step t"
+LOSS = "loss (nats)"
+MARGIN = "margin (nats)"
+COLORS = "cividis"
+
+
+class Readings(NamedTuple):
+    """What is seen of a run at times 0..T.
+
+    Attributes:
+        losses: (T+1,).
+        margins: (T+1, N).
+        errors: error rates, (T+1,).
+    """
+
+    losses: jax.Array
+    margins: jax.Array
+    errors: jax.Array
+
+
+def train(
+    memory: particles.Memory,
+    optimizer: Any,
+    problem: particles.Problem,
+    num_steps: int,
+    *,
+    key: jax.Array | None = None,
+    seen: Any = None,
+) -> Readings:
+    """Train a memory and read loss, margins and error rate of the clean ``problem`` at every step.
+
+    Args:
+        memory: what is trained.
+        optimizer: a step size or an optax transformation.
+        problem: what is measured.
+        num_steps: T.
+        key: of the start; needed for memories that start at random.
+        seen: what the optimizer sees instead of the problem, such as minibatches.
+    """
+
+    def observe(scores):
+        return Readings(
+            particles.loss(scores, problem),
+            particles.margins(scores, problem),
+            particles.error_rate(scores, problem),
+        )
+
+    start = memory.init(jax.random.key(0) if key is None else key)
+    dynamics = particles.descent(memory, optimizer)
+    return particles.evolve(dynamics, start, problem if seen is None else seen, num_steps, observe=observe)[1]
+
+
+def log_times(num_steps: int, num_points: int = 25) -> np.ndarray:
+    """Steps 1..T, evenly spread over a logarithmic axis."""
+    return np.unique(np.geomspace(1, num_steps, num_points).round().astype(int))
+
+
+def draw_against_steps(axes: Axes, panel: Panel, title: str, ylabel: str, *, log: bool = True) -> None:
+    """Curves against steps on a logarithmic axis; ``log`` says whether the values have one too."""
+    if log:
+        _panels.draw(axes, panel, title, ylabel, ticks=_panels.POWERS)
+    else:
+        plotting.curves(axes, panel.x, panel.samples)
+        axes.set(xlabel=panel.label, title=title, ylabel=ylabel)
+    plotting.log_axis(axes.xaxis, _panels.POWERS)
+
+
+def note(figure: Figure, text: str) -> None:
+    """A small line below the figure that says how its numbers were made."""
+    figure.text(0.0, -0.01, text, fontsize=7, va="top")
+
+
+def resized(protocol: Any, quick: Mapping[str, Any], num_seeds: int | None) -> Any:
+    """The protocol at another size: the changes of a quick run, and the number of seeds that was asked for."""
+    return dataclasses.replace(protocol, **dict(quick) | ({} if num_seeds is None else {"num_seeds": num_seeds}))
+
+
+def settings(name: str, protocol: Any, quick: bool) -> dict[str, Any]:
+    """What it takes to make the figure again."""
+    return _output.settings(name, dataclasses.asdict(protocol), quick, network=False)
+
+
+def save(
+    name: str,
+    protocol: Any,
+    panels: Mapping[str, Panel],
+    draw: Callable[[Mapping[str, Panel], Any], Figure],
+    *,
+    quick: bool,
+    out: Path,
+) -> list[Path]:
+    """Draw a figure and write it, its numbers and its settings; return the files."""
+    record = settings(name, protocol, quick)
+    return _output.save(name, draw(panels, protocol), _panels.tables(panels), record, out)
+
+
+def heat_map(axes: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, *, norm: Normalize) -> None:
+    """Values (y, x) as colours that grow lighter in grey too, over logarithmic y; NaN stays white."""
+    axes.pcolormesh(x, y, values, cmap=COLORS, shading="nearest", norm=norm)
+    axes.set_yscale("log")
+
+
+def color_bar(figure: Figure, panels: Any, norm: Normalize, label: str, **options: Any) -> None:
+    """What the colours of ``heat_map`` mean, beside ``panels``."""
+    figure.colorbar(ScalarMappable(norm, COLORS), ax=panels, label=label, **options)
+
+
+def gaussian(key: jax.Array, num_tokens: int, dim: jax.Array, max_dim: int) -> jax.Array:
+    """Rows with i.i.d. N(0, 1/d) entries in the first d coordinates, (N, max_dim): one shape, so d may be vmapped."""
+    rows = particles.embeddings.gaussian(key, num_tokens, max_dim)
+    return jnp.where(jnp.arange(max_dim) < dim, rows * jnp.sqrt(max_dim / dim), 0)
+
+
+def own_classes(key: jax.Array, num_tokens: int, dim: jax.Array, *, max_dim: int, exponent: float) -> particles.Problem:
+    """Zipf tokens, each its own class, with inputs and outputs uniform on the sphere of d dimensions."""
+    inputs, outputs = (gaussian(part, num_tokens, dim, max_dim) for part in jax.random.split(key))
+    return particles.from_embeddings(
+        inputs / jnp.linalg.norm(inputs, axis=1, keepdims=True),
+        outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True),
+        particles.embeddings.zipf(num_tokens, exponent),
+        particles.one_hot(np.arange(num_tokens), num_tokens),
+    )
+
+
+def by_rank(recalled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens in groups of ranks 1, 2-3, 4-7, ...: the middle of each group, (groups,), and accuracy, (..., groups)."""
+    num_tokens = recalled.shape[-1]
+    firsts = 2 ** np.arange(num_tokens.bit_length())
+    groups = np.split(recalled, firsts[1:] - 1, axis=-1)
+    middles = (firsts + np.minimum(2 * firsts - 1, num_tokens)) / 2
+    return middles, np.stack([group.mean(axis=-1) for group in groups], axis=-1)

@@ -1,0 +1,189 @@
+"""(e) Capacity against d/N: Cover's theorem for two classes, rare tokens forgotten, and the calibration gap."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+from damjax import particles, plotting
+from paper_figs import _panels
+from paper_figs._panels import Panel
+from paper_figs.particles import _common
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the runs of the figure are made; every seed stands for ``draws_per_seed`` draws of embeddings and classes."""
+
+    sizes: tuple[int, ...] = (16, 32, 64)
+    ratios: tuple[float, ...] = (0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5625, 0.625, 0.6875, 0.75)
+    # Nesterov's momentum is linear in the gradients, so the particles move as the matrix W does. Plain descent at any
+    # step size needs far more steps where separating hyperplanes are few.
+    separation_rate: float = 100.0
+    momentum: float = 0.99
+    separation_steps: int = 1000
+    num_tokens: int = 31
+    dims: tuple[int, ...] = (3, 4, 6, 8, 12)
+    learning_rate: float = 10.0
+    num_steps: int = 1000
+    exponent: float = 1.0
+    gap_dims: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    draws_per_seed: int = 4
+    num_seeds: int = 32
+    seed: int = 0
+
+
+QUICK = {
+    "sizes": (16,),
+    "separation_steps": 100,
+    "num_tokens": 7,
+    "dims": (2, 4),
+    "num_steps": 100,
+    "gap_dims": (2, 4),
+    "num_seeds": 3,
+}
+
+
+def cover(num_tokens: int, dim: int) -> float:
+    """The probability that N tokens in general position with random signs are separable in d dimensions.
+
+    P = 2^(1-N) sum_{k<d} C(N-1, k)
+    """
+    return sum(math.comb(num_tokens - 1, k) for k in range(dim)) / 2 ** (num_tokens - 1)
+
+
+def separable(keys: jax.Array, num_tokens: int, dims: Sequence[int], protocol: Protocol) -> jax.Array:
+    """Which problems of two random classes with Gaussian embeddings descent solved, (dims, keys) of 0 and 1."""
+    optimizer = optax.sgd(protocol.separation_rate, protocol.momentum, nesterov=True)
+    dynamics = particles.descent(particles.particle_system(num_tokens, 2), optimizer)
+
+    def solved(dim, key):
+        input_key, class_key = jax.random.split(key)
+        inputs = _common.gaussian(input_key, num_tokens, dim, num_tokens)
+        classes = jax.random.bernoulli(class_key, shape=(num_tokens,)).astype(int)
+        uniform = particles.embeddings.zipf(num_tokens, 0.0)
+        problem = particles.from_embeddings(inputs, jnp.eye(2), uniform, particles.one_hot(classes, 2))
+        start = jnp.zeros((num_tokens, 2))
+        state, _ = particles.evolve(dynamics, start, problem, protocol.separation_steps, observe=lambda _: None)
+        return jnp.all(particles.margins(state.params, problem) > 0).astype(float)
+
+    return jax.jit(jax.vmap(jax.vmap(solved, (None, 0)), (0, None)))(jnp.array(dims), keys)
+
+
+def recall(keys: jax.Array, protocol: Protocol) -> jax.Array:
+    """Which tokens are recalled after training, (dims, keys, N) of 0 and 1; every token is its own class."""
+    num_tokens = protocol.num_tokens
+    dynamics = particles.descent(particles.particle_system(num_tokens, num_tokens), protocol.learning_rate)
+    max_dim, exponent = max(protocol.dims), protocol.exponent
+
+    def recalled(dim, key):
+        problem = _common.own_classes(key, num_tokens, dim, max_dim=max_dim, exponent=exponent)
+        start = jnp.zeros((num_tokens, num_tokens))
+        state, _ = particles.evolve(dynamics, start, problem, protocol.num_steps, observe=lambda _: None)
+        return particles.recalled(state.params, problem).astype(float)
+
+    return jax.jit(jax.vmap(jax.vmap(recalled, (None, 0)), (0, None)))(jnp.array(protocol.dims), keys)
+
+
+def inseparable(key: jax.Array, dim: int, exponent: float) -> particles.Problem:
+    """d + 1 Zipf tokens uniform on the sphere, with the classes for which no memory recalls them all."""
+    num_tokens = dim + 1
+    inputs = particles.embeddings.sphere(key, num_tokens, dim)
+    frequencies = particles.embeddings.zipf(num_tokens, exponent)
+    alike = particles.from_embeddings(inputs, jnp.eye(2), frequencies, particles.one_hot(jnp.zeros(num_tokens, int), 2))
+    # A token whose coefficient in the relation is negative changes sides: then all are positive.
+    classes = (particles.capacity.relation(alike) < 0).astype(int)
+    return particles.from_embeddings(inputs, jnp.eye(2), frequencies, particles.one_hot(classes, 2))
+
+
+def gap(keys: jax.Array, dim: int, exponent: float) -> tuple[jax.Array, jax.Array]:
+    """Error rate of the minimiser of cross-entropy, and the least possible one, for every key."""
+
+    def solve(key):
+        problem = inseparable(key, dim, exponent)
+        found = particles.capacity.minimizer(particles.capacity.relation(problem), problem.frequencies)
+        return found.error_rate, found.least_error_rate
+
+    return jax.jit(jax.vmap(solve))(keys)
+
+
+def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+    """All numbers of the figure; ``advance`` is called once a program."""
+    seeds = protocol.num_seeds
+    keys = jax.random.split(jax.random.key(protocol.seed), seeds * protocol.draws_per_seed)
+    by_seed = lambda x: np.asarray(x).reshape(*x.shape[:1], seeds, -1).mean(axis=2).T  # noqa: E731
+    fractions, expected = {}, {}
+    for size in protocol.sizes:
+        dims = [round(size * ratio) for ratio in protocol.ratios]
+        fractions[f"N = {size}"] = by_seed(separable(keys, size, dims, protocol))
+        expected[f"N = {size}"] = np.array([[cover(size, dim) for dim in dims]])
+        advance()
+    right = np.asarray(recall(keys[:seeds], protocol))
+    advance()
+    ranks, grouped = _common.by_rank(right)
+    accuracy = {f"d = {dim}": grouped[i] for i, dim in enumerate(protocol.dims)}
+    found, least = [], []
+    for dim in protocol.gap_dims:
+        minimiser, best = gap(keys, dim, protocol.exponent)
+        found.append(minimiser)
+        least.append(best)
+        advance()
+    rates = {"minimiser of cross-entropy": by_seed(jnp.stack(found)), "best memory": by_seed(jnp.stack(least))}
+    return {
+        "separable": Panel("d / N", np.array(protocol.ratios), fractions),
+        "cover": Panel("d / N", np.array(protocol.ratios), expected),
+        "accuracy": Panel("rank of the token", ranks, accuracy),
+        "errors": Panel("dimension d", np.array(protocol.gap_dims), rates),
+    }
+
+
+def num_tasks(quick: bool) -> int:
+    """How often ``compute`` calls ``advance``."""
+    protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
+    return len(protocol.sizes) + 1 + len(protocol.gap_dims)
+
+
+def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
+    """The figure from its numbers."""
+    with mpl.rc_context(plotting.style()):
+        figure = Figure(figsize=(10.5, 3.6), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        plotting.curves(left, panels["separable"].x, panels["separable"].samples)
+        for line, curve in zip(left.get_lines(), panels["cover"].samples.values(), strict=True):
+            line.set_linestyle("none")
+            left.plot(panels["cover"].x, curve[0], color=line.get_color(), linewidth=1)
+        left.set(xlabel="d / N", ylabel="fraction of runs without error", ylim=(-0.03, 1.03))
+        left.set_title("(a) two random classes; lines: Cover's theorem")
+        accuracy = panels["accuracy"]
+        plotting.curves(middle, accuracy.x, accuracy.samples)
+        middle.set(xlabel=accuracy.label, ylabel="accuracy after training", ylim=(-0.03, 1.03))
+        middle.set_title(f"(b) recall by rank, N = M = {protocol.num_tokens}")
+        plotting.log_axis(middle.xaxis, _panels.DECADES)
+        errors = panels["errors"]
+        _panels.draw(right, errors, "(c) calibration gap, N = d + 1", "error rate", ticks=_panels.POWERS)
+        plotting.log_axis(right.xaxis, protocol.gap_dims)
+        for axes in (left, middle, right):
+            axes.legend(fontsize=7)
+        _common.note(
+            figure,
+            f"(a) Gaussian embeddings, step {protocol.separation_rate:g}, Nesterov momentum {protocol.momentum:g},"
+            f" {protocol.separation_steps} steps. (b) Zipf({protocol.exponent:g}), sphere, $\\eta$ ="
+            f" {protocol.learning_rate:g}, {protocol.num_steps} steps; ranks in groups 1, 2-3, 4-7, ... (c) Zipf,"
+            f" sphere, two classes set so that no memory is\nwithout error; closed form."
+            f" Mean and 95% interval over {protocol.num_seeds} seeds; {protocol.draws_per_seed} draws in (a), (c).",
+        )
+    return figure
+
+
+def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+    """Compute, draw and save the figure; return the files."""
+    protocol = _common.resized(Protocol(), QUICK if quick else {}, num_seeds)
+    return _common.save("capacity", protocol, compute(protocol, advance=advance), draw, quick=quick, out=out)

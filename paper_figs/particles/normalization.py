@@ -1,0 +1,162 @@
+"""(h) Layer normalisation of the inputs and of the scores: what becomes of the loss spikes of overlapping tokens."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from damjax import particles, plotting
+from paper_figs import _panels
+from paper_figs._panels import Panel
+from paper_figs.particles import _common
+from paper_figs.particles._common import LOSS, STEP
+
+CASES = {"random": "common vector in a random direction", "ones": "common vector along 1"}
+NAMES: tuple[str, ...] = ("none", "inputs", "scores", "both")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the runs of the figure are made; seeds draw embeddings and the start, the same for all memories.
+
+    Inputs are Gaussian rows of norm 1 plus a common vector of norm ``overlap``: their squared norm is 17 on average,
+    with layer normalisation it is 16, so step sizes compare.
+    """
+
+    num_tokens: int = 8
+    dim: int = 16
+    overlap: float = 4.0
+    exponent: float = 1.0
+    gain: float = 4.0
+    learning_rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    multiples: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    shown_rate: float = 3.0
+    num_steps: int = 300
+    num_seeds: int = 32
+    seed: int = 0
+
+
+QUICK = {"learning_rates": (0.1, 3.0), "multiples": (0.5, 2.0), "num_steps": 50, "num_seeds": 3}
+
+
+def memory_of(inputs: jax.Array, normalised: jax.Array, protocol: Protocol) -> particles.Memory:
+    """A matrix that maps inputs to scores, with layer normalisation of the scores or without: one program for both."""
+    plain = particles.full(inputs, jnp.eye(protocol.num_tokens))
+    scored = particles.normalized_scores(plain, protocol.gain)
+
+    # From W = 0 normalised scores jump: equal scores have no variance to divide by. Here scores start with variance 1.
+    def start(key):
+        spread = jnp.sqrt(1 + protocol.overlap**2)
+        return jax.random.normal(key, (protocol.num_tokens, protocol.dim)) / spread
+
+    return particles.parameterized(start, lambda w: jnp.where(normalised, scored.scores(w), plain.scores(w)))
+
+
+def train(key: jax.Array, along_ones: jax.Array, protocol: Protocol) -> jax.Array:
+    """Losses on one draw of tokens, (memories, step sizes, T+1).
+
+    The step sizes are the protocol's, followed by its multiples of 2 / sharpness at the start.
+    """
+    row_key, direction_key, start_key = jax.random.split(key, 3)
+    num_tokens, dim = protocol.num_tokens, protocol.dim
+    direction = jnp.where(along_ones, 1.0, jax.random.normal(direction_key, (dim,)))
+    common = protocol.overlap * direction / jnp.linalg.norm(direction)
+    rows = particles.embeddings.gaussian(row_key, num_tokens, dim) + common
+    frequencies = particles.embeddings.zipf(num_tokens, protocol.exponent)
+    targets = particles.one_hot(np.arange(num_tokens), num_tokens)
+
+    def of_memory(inputs, normalised):
+        memory = memory_of(inputs, normalised, protocol)
+        problem = particles.from_embeddings(inputs, jnp.eye(num_tokens), frequencies, targets)
+        start = memory.init(start_key)
+        sharpness = particles.sharpness(memory, start, problem, key=key)
+        rates = jnp.concatenate([jnp.array(protocol.learning_rates), 2 / sharpness * jnp.array(protocol.multiples)])
+        loss = lambda scores: particles.loss(scores, problem)  # noqa: E731
+
+        def run(rate):
+            dynamics = particles.descent(memory, rate)
+            return particles.evolve(dynamics, start, problem, protocol.num_steps, observe=loss)[1]
+
+        return jax.vmap(run)(rates)
+
+    normed = particles.layer_norm(rows)
+    return jax.vmap(of_memory)(jnp.stack([rows, normed, rows, normed]), jnp.array([False, False, True, True]))
+
+
+def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+    """All numbers of the figure, from one program."""
+    times = _common.log_times(protocol.num_steps)
+    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
+    shown, num_rates = protocol.learning_rates.index(protocol.shown_rate), len(protocol.learning_rates)
+
+    @jax.jit
+    def run(along_ones):
+        losses = jax.vmap(lambda case: jax.vmap(lambda key: train(key, case, protocol), out_axes=1)(keys))(along_ones)
+        flat = losses.reshape(-1, losses.shape[-1])
+        amplitudes = jax.vmap(particles.trajectories.spike_amplitude)(flat)
+        durations = jax.vmap(particles.trajectories.spike_duration)(flat).astype(float)
+        return *(x.reshape(losses.shape[:-1]) for x in (amplitudes, durations)), losses[..., shown, times]
+
+    amplitudes, durations, losses = map(np.asarray, run(jnp.array([False, True])))
+    advance()
+    rates, multiples = np.array(protocol.learning_rates), np.array(protocol.multiples)
+    panels = {}
+    for i, case in enumerate(CASES):
+        step_size, relative = r"step size $\eta$", r"$\eta$ in units of 2 / sharpness at the start"
+        by_name = lambda values, i=i: dict(zip(NAMES, values[i], strict=True))  # noqa: E731
+        panels |= {
+            f"amplitudes_{case}": Panel(step_size, rates, by_name(amplitudes[..., :num_rates])),
+            f"relative_{case}": Panel(relative, multiples, by_name(amplitudes[..., num_rates:])),
+            f"durations_{case}": Panel(step_size, rates, by_name(durations[..., :num_rates])),
+            f"losses_{case}": Panel(STEP, times, by_name(losses)),
+        }
+    return panels
+
+
+def num_tasks(quick: bool) -> int:
+    """How often ``compute`` calls ``advance``."""
+    return 1
+
+
+def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
+    """The figure from its numbers."""
+    with mpl.rc_context(plotting.style()):
+        figure = Figure(figsize=(13, 5.8), layout="constrained")
+        grid = figure.subplots(2, 4)
+        for row, (case, title) in zip(grid, CASES.items(), strict=True):
+            kinds = ("amplitudes", "relative", "durations")
+            ylabels = ("largest rise of the loss (nats)",) * 2 + ("steps above an earlier loss",)
+            for axes, kind, ylabel in zip(row, kinds, ylabels, strict=False):
+                panel = panels[f"{kind}_{case}"]
+                plotting.curves(axes, panel.x, panel.samples)
+                axes.set(xlabel=panel.label, ylabel=ylabel)
+                plotting.log_axis(axes.xaxis, protocol.multiples if kind == "relative" else _panels.POWERS)
+                if kind != "durations":
+                    axes.set_yscale("symlog", linthresh=0.1)
+                    axes.set_yticks((0, 0.1, 1, 10, 100), ("0", "0.1", "1", "10", "100"))
+                    axes.set_ylim(bottom=-0.03)
+            row[0].set_title(title)
+            loss = panels[f"losses_{case}"]
+            _common.draw_against_steps(row[-1], loss, rf"loss at $\eta$ = {protocol.shown_rate:g}", LOSS)
+            row[-1].set_ylim(bottom=0.5 * min(x.mean(axis=0).min() for x in loss.samples.values()))
+        grid[0, -1].legend(title="normalised", fontsize=7, title_fontsize=7, loc="lower left")
+        _common.note(
+            figure,
+            f"{protocol.num_tokens} tokens, each its own class, Zipf({protocol.exponent:g}); inputs: Gaussian rows of"
+            f" norm 1 in {protocol.dim} dimensions plus a common vector of norm {protocol.overlap:g}; scores start"
+            f" with variance 1; gain of normalised scores {protocol.gain:g}; {protocol.num_steps} steps.\n"
+            f"Mean and 95% interval over {protocol.num_seeds} seeds.",
+        )
+    return figure
+
+
+def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+    """Compute, draw and save the figure; return the files."""
+    protocol = _common.resized(Protocol(), QUICK if quick else {}, num_seeds)
+    return _common.save("normalization", protocol, compute(protocol, advance=advance), draw, quick=quick, out=out)

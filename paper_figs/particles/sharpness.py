@@ -1,0 +1,122 @@
+"""(c) Sharpness along trajectories against 2 / eta: large steps swing about the edge of stability, then leave it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from damjax import particles, plotting
+from paper_figs import _panels
+from paper_figs._panels import Panel
+from paper_figs.particles import _common
+from paper_figs.particles._common import LOSS, STEP
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the runs of the figure are made."""
+
+    learning_rates: tuple[float, ...] = (1.0, 5.0, 10.0, 30.0)
+    num_steps: int = 1000
+    overlap: float = 0.95
+    frequency: float = 0.75
+    num_tokens: int = 5
+    dim: int = 5
+    random_rates: tuple[float, ...] = (3.0, 10.0, 20.0)
+    num_seeds: int = 32
+    base_seed: int = 0
+
+
+QUICK = {"num_steps": 50, "num_seeds": 3}
+
+
+def two_tokens(protocol: Protocol, rate: jax.Array, times: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Sharpness times eta / 2, by the closed form of two classes, and the loss, at ``times``."""
+    problem = particles.two_tokens(protocol.overlap, protocol.frequency)
+    read = _common.train(particles.particle_system(2, 2), rate, problem, protocol.num_steps)
+    sharpness = jax.vmap(lambda margins: particles.binary.sharpness(margins, problem))(read.margins[times])
+    return rate / 2 * sharpness, read.losses[times]
+
+
+def random_tokens(protocol: Protocol, key: jax.Array, rate: jax.Array, times: np.ndarray) -> jax.Array:
+    """The same for random embeddings on the sphere, one class a token, by power iteration."""
+    input_key, output_key, start_key = jax.random.split(key, 3)
+    num_tokens = protocol.num_tokens
+    problem = particles.from_embeddings(
+        particles.embeddings.sphere(input_key, num_tokens, protocol.dim),
+        particles.embeddings.sphere(output_key, num_tokens, protocol.dim),
+        particles.embeddings.zipf(num_tokens),
+        particles.one_hot(np.arange(num_tokens), num_tokens),
+    )
+    memory = particles.particle_system(num_tokens, num_tokens)
+    start = jnp.zeros((num_tokens, num_tokens))
+    scores = particles.simulate(start, problem, rate, protocol.num_steps)[times]
+    # One after the other: mapped together they would all iterate as long as the slowest.
+    return (
+        rate / 2 * jax.lax.map(lambda s: particles.sharpness(memory, s, problem, key=start_key, tolerance=1e-3), scores)
+    )
+
+
+def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+    """All numbers of the figure; ``advance`` is called twice."""
+    times = np.union1d(np.arange(16), _common.log_times(protocol.num_steps, 20))
+    over_rates = jax.jit(jax.vmap(lambda rate: two_tokens(protocol, rate, times)))
+    sharpness, losses = (np.asarray(x) for x in over_rates(jnp.array(protocol.learning_rates)))
+    names = [rf"$\eta$ = {rate:g}" for rate in protocol.learning_rates]
+    advance()
+    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
+    run = jax.vmap(lambda key, rate: random_tokens(protocol, key, rate, times), in_axes=(0, None))
+    found = np.asarray(jax.jit(jax.vmap(run, in_axes=(None, 0)))(keys, jnp.array(protocol.random_rates)))
+    advance()
+    return {
+        "sharpness": Panel(STEP, times, {name: row[None] for name, row in zip(names, sharpness, strict=True)}),
+        "losses": Panel(STEP, times, {name: row[None] for name, row in zip(names, losses, strict=True)}),
+        "random": Panel(
+            STEP, times, {rf"$\eta$ = {rate:g}": rows for rate, rows in zip(protocol.random_rates, found, strict=True)}
+        ),
+    }
+
+
+def num_tasks(quick: bool) -> int:
+    """How often ``compute`` calls ``advance``."""
+    return 2
+
+
+def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
+    """The figure from its numbers."""
+    titles = {
+        "sharpness": (r"(a) two tokens: sharpness, in units of 2 / $\eta$", r"$\eta$ sharpness / 2"),
+        "losses": ("(b) two tokens: loss", LOSS),
+        "random": ("(c) random tokens: sharpness", r"$\eta$ sharpness / 2"),
+    }
+    with mpl.rc_context(plotting.style()):
+        figure = Figure(figsize=(10.5, 3.3), layout="constrained")
+        for axes, (name, (title, ylabel)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+            _panels.draw(axes, panels[name], title, ylabel, ticks=_panels.POWERS)
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(left=-0.2)
+            if name != "losses":
+                axes.axhline(1, color="0.4", linewidth=0.8)
+                axes.text(0.99, 1.15, "unstable above", ha="right", fontsize=7, transform=axes.get_yaxis_transform())
+                # A large step can leave both tokens far out, where nothing is curved.
+                axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-3))
+            axes.legend(fontsize=7)
+        _common.note(
+            figure,
+            rf"(a, b) $\alpha$ = {protocol.overlap:g}, $p_1$ = {protocol.frequency:g}, different classes."
+            f" (c) N = M = {protocol.num_tokens}, d = {protocol.dim}, Zipf(1), embeddings on the sphere; mean and 95%"
+            f" interval over {protocol.num_seeds} seeds.",
+        )
+    return figure
+
+
+def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+    """Compute, draw and save the figure; return the files."""
+    protocol = _common.resized(Protocol(), QUICK if quick else {}, num_seeds)
+    return _common.save("sharpness", protocol, compute(protocol, advance=advance), draw, quick=quick, out=out)

@@ -1,0 +1,131 @@
+"""(b) Two tokens that interfere: amplitude and duration of loss spikes over overlap, frequency and step size."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from damjax import particles, plotting
+from damjax.particles import binary, trajectories
+from paper_figs import _output
+from paper_figs.particles import _common
+
+SMALLEST = 1e-6
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the runs of the figure are made; nothing in them is random."""
+
+    num_overlaps: int = 61
+    num_rates: int = 61
+    frequencies: tuple[float, ...] = (0.55, 0.75, 0.9)
+    num_steps: int = 1000
+    num_seeds: int = 1
+
+
+QUICK = {"num_overlaps": 7, "num_rates": 9, "num_steps": 100}
+
+
+class Grid(NamedTuple):
+    """What was seen over (frequencies, rates, overlaps).
+
+    Attributes:
+        overlaps: alpha, (A,).
+        rates: eta, (E,).
+        amplitude: of the largest spike, in nats, (P, E, A).
+        duration: steps spent above the lowest loss before, (P, E, A).
+        threshold: where the first step spikes, (P, A).
+        stable: 2 / sharpness at zero, (P, A).
+    """
+
+    overlaps: np.ndarray
+    rates: np.ndarray
+    amplitude: np.ndarray
+    duration: np.ndarray
+    threshold: np.ndarray
+    stable: np.ndarray
+
+
+def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> Grid:
+    """All numbers of the figure; ``advance`` is called once."""
+    overlaps, rates = np.linspace(0, 1, protocol.num_overlaps), np.geomspace(0.3, 100, protocol.num_rates)
+    memory = particles.particle_system(2, 2)
+
+    def run(frequency, rate, overlap):
+        problem = particles.two_tokens(overlap, frequency)
+        losses = _common.train(memory, rate, problem, protocol.num_steps).losses
+        return trajectories.spike_amplitude(losses), trajectories.spike_duration(losses)
+
+    frequencies = jnp.array(protocol.frequencies)
+    over_overlaps = jax.vmap(run, in_axes=(None, None, 0))
+    over_all = jax.vmap(jax.vmap(over_overlaps, in_axes=(None, 0, None)), in_axes=(0, None, None))
+    amplitude, duration = jax.jit(over_all)(frequencies, rates, overlaps)
+    advance()
+    threshold = binary.spike_threshold(overlaps, frequencies[:, None])
+    stable = 2 / binary.sharpness_at_zero(overlaps, frequencies[:, None])
+    return Grid(overlaps, rates, *(np.asarray(x) for x in (amplitude, duration, threshold, stable)))
+
+
+def num_tasks(quick: bool) -> int:
+    """How often ``compute`` calls ``advance``."""
+    return 1
+
+
+def table(grid: Grid, frequencies: Sequence[float]) -> list[dict[str, Any]]:
+    """One row per run."""
+    return [
+        {
+            "p_1": p,
+            "alpha": alpha,
+            "eta": eta,
+            "amplitude": grid.amplitude[i, j, k],
+            "duration": int(grid.duration[i, j, k]),
+            "threshold": grid.threshold[i, k],
+            "two_over_sharpness": grid.stable[i, k],
+        }
+        for i, p in enumerate(frequencies)
+        for j, eta in enumerate(grid.rates.tolist())
+        for k, alpha in enumerate(grid.overlaps.tolist())
+    ]
+
+
+def draw(grid: Grid, protocol: Protocol) -> Figure:
+    """The figure from its numbers."""
+    rows = (
+        (grid.amplitude, LogNorm(1e-3, 100), "amplitude (nats)"),
+        (grid.duration, LogNorm(1, protocol.num_steps), "duration (steps)"),
+    )
+    with mpl.rc_context(plotting.style()):
+        figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+        panels = figure.subplots(2, len(protocol.frequencies), sharex=True, sharey=True)
+        for row, (values, norm, label) in zip(panels, rows, strict=True):
+            for i, (axes, p) in enumerate(zip(row, protocol.frequencies, strict=True)):
+                shown = np.where(grid.amplitude[i] > SMALLEST, values[i], np.nan)
+                _common.heat_map(axes, grid.overlaps, grid.rates, shown, norm=norm)
+                axes.plot(grid.overlaps, grid.threshold[i], color="black", label="spike at the first step")
+                axes.plot(grid.overlaps, grid.stable[i], "--", color="black", label=r"$\eta$ = 2 / sharpness at 0")
+                axes.set(title=f"$p_1$ = {p:g}: {label.partition(' ')[0]}", ylim=(grid.rates[0], grid.rates[-1]))
+            _common.color_bar(figure, row, norm, label, extend="both")
+            row[0].set_ylabel(r"step size $\eta$")
+        for axes in panels[-1]:
+            axes.set(xlabel=r"overlap $\alpha$", xticks=(0, 0.5, 1))
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        text = f"Two unit tokens of different classes from W = 0, c = 2, {protocol.num_steps} steps; white: no spike."
+        _common.note(figure, text + " Nothing is random.")
+    return figure
+
+
+def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+    """Compute, draw and save the figure; return the files."""
+    protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
+    grid = compute(protocol, advance=advance)
+    tables = {"": table(grid, protocol.frequencies)}
+    return _output.save("spikes", draw(grid, protocol), tables, _common.settings("spikes", protocol, quick), out)

@@ -1,0 +1,196 @@
+"""A two-layer attention-only Transformer on bigrams with triggers: its memories learned together and part by part."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib as mpl
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+from damjax import plotting
+from damjax.particles import bigrams, transformer
+from paper_figs import _output, _panels
+from paper_figs._panels import Panel
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How every run of the figure is made."""
+
+    num_seeds: int = 3
+    num_tokens: int = 30
+    exponent: float = 1.0
+    num_triggers: int = 5
+    length: int = 48
+    dim: int = 128
+    batch_size: int = 32
+    num_steps: int = 900
+    window: int = 15
+    step_sizes: tuple[float, ...] = (5.0, 20.0, 80.0)
+    dtype: str = "float32"
+    base_seed: int = 0
+
+
+QUICK = {
+    "num_seeds": 2,
+    "num_tokens": 12,
+    "num_triggers": 3,
+    "length": 16,
+    "dim": 32,
+    "batch_size": 16,
+    "num_steps": 90,
+    "window": 6,
+    "step_sizes": (5.0, 20.0),
+}
+LARGE = {
+    "num_tokens": 64,
+    "length": 96,
+    "dim": 256,
+    "batch_size": 64,
+    "num_steps": 1500,
+    "window": 25,
+    "step_sizes": (20.0, 80.0, 320.0),
+}
+ZIPF = "Zipf source"
+SCHEDULES = {"whole": transformer.whole, "parts": transformer.part_by_part}
+QUANTITIES = {
+    "loss": "loss (nats)",
+    "accuracy": "in-context accuracy",
+    "output": "output memory:\nmean margin",
+    "key": "key memory:\nmean margin",
+    "previous": "previous-token memory:\nmean margin",
+}
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def _run(keys, step_size, gates, source, *, protocol):
+    def run(key):
+        source_key, model_key, training_key = jax.random.split(key, 3)
+        sizes = {"num_tokens": protocol.num_tokens, "dtype": protocol.dtype}
+        drawn = bigrams.zipf_source(source_key, exponent=protocol.exponent, **sizes) if source is None else source
+        task = bigrams.trigger_task(drawn, num_triggers=protocol.num_triggers, length=protocol.length)
+        model = transformer.draw_model(model_key, length=protocol.length, dim=protocol.dim, **sizes)
+        optimizer = optax.sgd(step_size)
+        return transformer.train(training_key, model, task, optimizer, gates, batch_size=protocol.batch_size)[1]
+
+    return jax.vmap(run)(keys)
+
+
+def _windows(record: transformer.Record, window: int) -> dict[str, np.ndarray]:
+    """Means over windows of steps, (seeds, windows), by quantity; the worst step of each for the loss too."""
+    found = {"loss": record.loss, "accuracy": record.accuracy} | record.mean._asdict()
+    found |= {f"{name}_worst": margin for name, margin in record.worst._asdict().items()}
+    split = {name: np.asarray(x, float).reshape(len(x), -1, window) for name, x in found.items()}
+    return {name: x.mean(axis=2) for name, x in split.items()} | {"loss_peak": split["loss"].max(axis=2)}
+
+
+def compute(
+    protocol: Protocol, source: bigrams.Source | None = None, *, advance: Callable[[], Any] = lambda: None
+) -> dict[str, Panel]:
+    """All numbers of the figure: one panel per schedule and quantity, one curve per step size.
+
+    Args:
+        protocol: of every run.
+        source: of the bigrams, the same for all seeds; None for a Zipf source of each seed's own.
+        advance: called after every run, ``num_tasks`` times.
+    """
+    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
+    middles = np.arange(protocol.num_steps // protocol.window) * protocol.window + (protocol.window - 1) / 2
+    panels = {}
+    for schedule, gates in SCHEDULES.items():
+        runs = {}
+        for step_size in protocol.step_sizes:
+            record = _run(keys, step_size, gates(protocol.num_steps), source, protocol=protocol)
+            runs[f"step size {step_size:g}"] = _windows(record, protocol.window)
+            if not all(np.isfinite(values).all() for values in runs[f"step size {step_size:g}"].values()):
+                raise FloatingPointError(f"{schedule} at step size {step_size:g} is not finite; lower the step sizes")
+            advance()
+        for quantity in next(iter(runs.values())):
+            samples = {name: found[quantity] for name, found in runs.items()}
+            panels[f"{schedule}_{quantity}"] = Panel("training step", middles, samples)
+    return panels
+
+
+def num_tasks(quick: bool) -> int:
+    """How often ``compute`` calls ``advance``."""
+    return len(SCHEDULES) * len(QUICK["step_sizes"] if quick else Protocol().step_sizes)
+
+
+def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) -> Figure:
+    """The figure from its numbers; ``source`` says in words where the bigrams come from."""
+    titles = {"whole": "(a) all three memories at once", "parts": "(b) part by part: output, key, previous token"}
+    with mpl.rc_context(plotting.style()):
+        figure = Figure(figsize=(7.4, 9.6), layout="constrained")
+        grid = figure.subplots(len(QUANTITIES), 2, sharex=True, sharey="row")
+        for column, (schedule, title) in zip(grid.T, titles.items(), strict=True):
+            column[0].set_title(title)
+            column[-1].set_xlabel(panels[f"{schedule}_loss"].label)
+            for axes, quantity in zip(column, QUANTITIES, strict=True):
+                panel = panels[f"{schedule}_{quantity}"]
+                plotting.curves(axes, panel.x, panel.samples)
+                for start, line in enumerate(axes.lines):
+                    line.set_markevery((2 * start, 6))
+                if schedule == "parts":
+                    for third in (1, 2):
+                        axes.axvline(protocol.num_steps * third / 3, color="0.5", linewidth=0.8)
+        for axes, ylabel in zip(grid[:, 0], QUANTITIES.values(), strict=True):
+            axes.set_ylabel(ylabel)
+        plotting.log_axis(grid[0, 0].yaxis, _panels.DECADES)
+        grid[0, 0].set_ylim(bottom=0.8 * min(s.mean(axis=0).min() for s in panels["whole_loss"].samples.values()))
+        for axes in grid[2:].flat:
+            axes.axhline(0.0, color="0.5", linewidth=0.8)
+        # A large step reaches far, a small one stays near zero.
+        grid[-1, 0].set_yscale("symlog", linthresh=1.0)
+        ticks = [-30, -10, -3, -1, 0, 1, 3, 10]
+        grid[-1, 0].set_yticks(ticks, [f"{tick}" for tick in ticks])
+        grid[-1, 0].set_yticks([], minor=True)
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        note = (
+            f"{source}; {protocol.num_tokens} tokens, {protocol.num_triggers} triggers, sequences of {protocol.length},"
+            f" d = {protocol.dim}, SGD on fresh minibatches of {protocol.batch_size}.\nMean and 95% interval over"
+            f" {protocol.num_seeds} seeds of means over {protocol.window} steps, on the predictable positions only."
+            " Vertical lines: the next memory's turn."
+        )
+        figure.text(0.0, -0.01, note, fontsize=7, va="top")
+    return figure
+
+
+def make(
+    out: Path,
+    *,
+    quick: bool,
+    num_seeds: int | None,
+    advance: Callable[[], Any],
+    large: bool = False,
+    text: Path | None = None,
+) -> list[Path]:
+    """Compute, draw and save the figure; return the files.
+
+    Args:
+        out: folder.
+        quick: a version of seconds.
+        num_seeds: of every curve; None for the protocol's own.
+        advance: called ``num_tasks(quick)`` times.
+        large: nearer the sizes of the literature, for a GPU or about 40 minutes on two cores.
+        text: file whose characters make the bigrams; None for a Zipf source.
+    """
+    changes = (LARGE if large else {}) | (QUICK if quick else {}) | ({"num_seeds": num_seeds} if num_seeds else {})
+    protocol = dataclasses.replace(Protocol(), **changes)
+    source, alphabet = None, None
+    if text is not None:
+        source, alphabet = bigrams.source_from_text(text, num_tokens=protocol.num_tokens, dtype=protocol.dtype)
+        protocol = dataclasses.replace(protocol, num_tokens=len(alphabet))
+    panels = compute(protocol, source, advance=advance)
+    flags = " --quick" * quick + " --large" * large + (f" --text {text}" if text else "")
+    settings = dataclasses.asdict(protocol) | {
+        "text": None if text is None else str(text),
+        "alphabet": alphabet,
+        "command": f"python -m paper_figs transformer --seeds {protocol.num_seeds}{flags}",
+    }
+    words = ZIPF if text is None else f"Characters of {text.name}"
+    return _output.save("transformer", draw(panels, protocol, words), _panels.tables(panels), settings, out)
