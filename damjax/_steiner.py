@@ -1,6 +1,7 @@
 """The exact minimum Steiner tree (Dreyfus and Wagner 1971), and the tree helpers of routing."""
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import networkx as nx
@@ -85,17 +86,33 @@ def orient(edges: set[Edge], root: int) -> tuple[Edge, ...]:
     return tuple(nx.bfs_edges(tree, root, sort_neighbors=sorted))
 
 
-def prune(edges: tuple[Edge, ...], terminals: set[int]) -> set[Edge]:
-    """The part of an oriented tree that leads to a terminal.
+def shortest_path_tree(neighbors: Mapping[int, Sequence[int]], root: int, wanted: Iterable[int]) -> tuple[Edge, ...]:
+    """The breadth-first tree from ``root``, as far as it leads to the wanted nodes; every one of them at its distance.
+
+    The search ends with the last of them, so that a network far larger than the interests costs little.
+
+    Args:
+        neighbors: of every node, sorted; all wanted nodes are within reach.
+        root: where the search begins.
+        wanted: nodes to reach.
 
     Example:
-        >>> sorted(prune(((0, 1), (1, 2), (1, 3)), terminals={0, 2}))
-        [(0, 1), (1, 2)]
+        >>> shortest_path_tree({0: [1], 1: [0, 2, 3], 2: [1], 3: [1]}, root=0, wanted=[2])
+        ((0, 1), (1, 2))
     """
-    needed = set(terminals)
-    kept: set[Edge] = set()
-    for parent, child in reversed(edges):
-        if child in needed:
-            needed.add(parent)
-            kept.add((parent, child))
-    return kept
+    parent: dict[int, int] = {root: root}
+    missing = set(wanted) - {root}
+    queue = deque([root])
+    while missing:
+        node = queue.popleft()
+        for other in neighbors[node]:
+            if other not in parent:
+                parent[other] = node
+                queue.append(other)
+                missing.discard(other)
+    edges: set[Edge] = set()
+    for node in wanted:
+        while node != root and (edge := (parent[node], node)) not in edges:
+            edges.add(edge)
+            node = parent[node]
+    return orient(edges, root)

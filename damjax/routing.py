@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Int
 
 from damjax._checks import check_choice, check_count, check_row_stochastic, check_square
-from damjax._steiner import Edge, dreyfus_wagner, orient, prune
+from damjax._steiner import Edge, dreyfus_wagner, orient, shortest_path_tree
 from damjax.graphs import canonical
 
 METHODS = ("steiner", "steiner_mehlhorn", "exact", "shortest_path")
@@ -108,10 +108,16 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
     check_row_stochastic("weights", interest)
 
     hops = np.full((num_agents, num_agents), -1, np.int32)
+    components = {node: members for members in map(frozenset, nx.connected_components(links)) for node in members}
+    neighbors = {node: sorted(links[node]) for node in links}
     trees = []
     for agent in range(num_agents):
         interests = {int(m): float(interest[agent, m]) for m in np.flatnonzero(interest[agent] > 0)}
-        tree = _tree(links, agent, interests, method)
+        _check_reachable(agent, interests, components[agent])
+        if method == "shortest_path":
+            tree = shortest_path_tree(neighbors, agent, interests)
+        else:
+            tree = _steiner_tree(links, agent, interests, method, components[agent])
         depth = {agent: 0}
         for parent, child in tree:
             depth[child] = depth[parent] + 1
@@ -166,19 +172,20 @@ def path_links(routes: Routes) -> PathLinks:
     return PathLinks(tuple(links), crosses & (routes.hops > 0)[:, :, None])
 
 
-def _tree(graph: nx.Graph, agent: int, interests: dict[int, float], method: str) -> tuple[Edge, ...]:
-    terminals = {agent, *interests}
-    reachable = nx.node_connected_component(graph, agent)
-    if missing := terminals - reachable:
+def _check_reachable(agent: int, interests: dict[int, float], reachable: frozenset[int]) -> None:
+    if missing := interests.keys() - reachable:
         raise ValueError(
             f"agent {agent} is interested in agents {sorted(missing)}, but no path of the graph joins them;"
             f" add links or set these weights to zero"
         )
+
+
+def _steiner_tree(
+    graph: nx.Graph, agent: int, interests: dict[int, float], method: str, reachable: frozenset[int]
+) -> tuple[Edge, ...]:
+    terminals = {agent, *interests}
     if len(terminals) == 1:
         return ()
-    if method == "shortest_path":
-        breadth_first = tuple(nx.bfs_edges(graph, agent, sort_neighbors=sorted))
-        return orient(prune(breadth_first, terminals), agent)
     if method == "exact":
         if len(terminals) > MAX_EXACT_TERMINALS:
             raise ValueError(
