@@ -34,7 +34,9 @@ def settings(name: str, protocol: Mapping[str, Any], quick: bool, *, network: bo
     if network:
         record["graph"] = sorted(damjax.graphs.paper_network().edges)
     record["dtype"] = str(jax.numpy.result_type(float))
-    record["command"] = f"python -m paper_figs {name} --seeds {protocol['num_seeds']}" + (" --quick" if quick else "")
+    # A figure in which nothing is random has no seeds.
+    seeds = f" --seeds {protocol['num_seeds']}" if "num_seeds" in protocol else ""
+    record["command"] = f"python -m paper_figs {name}{seeds}{' --quick' if quick else ''}"
     return record
 
 

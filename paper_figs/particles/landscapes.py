@@ -25,7 +25,6 @@ class Protocol:
     frequency: float = 0.75
     learning_rates: tuple[float, ...] = (1.0, 10.0)
     num_steps: int = 60
-    num_seeds: int = 1
 
 
 QUICK = {"num_steps": 10}

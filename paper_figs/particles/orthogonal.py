@@ -27,7 +27,6 @@ class Protocol:
     shown_rate: float = 10.0
     shown_ranks: tuple[int, ...] = (1, 3, 10)
     num_steps: int = 10000
-    num_seeds: int = 1
 
 
 QUICK = {"num_steps": 200}

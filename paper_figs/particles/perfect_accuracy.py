@@ -25,7 +25,6 @@ class Protocol:
     size: int = 10
     num_steps: int = 1000
     shown_overlaps: tuple[int, ...] = (0, 4, 6, 8)
-    num_seeds: int = 1
 
 
 QUICK = {"size": 4, "num_steps": 50, "shown_overlaps": (0, 3)}

@@ -28,7 +28,6 @@ class Protocol:
     num_rates: int = 61
     frequencies: tuple[float, ...] = (0.55, 0.75, 0.9)
     num_steps: int = 1000
-    num_seeds: int = 1
 
 
 QUICK = {"num_overlaps": 7, "num_rates": 9, "num_steps": 100}
