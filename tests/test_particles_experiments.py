@@ -20,8 +20,8 @@ def interval(samples):
 
 @pytest.fixture(scope="module")
 def zipf_panels():
-    with jax.enable_x64(True):
-        return zipf_tokens.compute(zipf_tokens.Protocol(num_steps=1000))
+    jax.config.update("jax_enable_x64", True)
+    return zipf_tokens.compute(zipf_tokens.Protocol(num_steps=1000))
 
 
 def test_many_dimensions_recall_all_and_the_loss_falls_as_one_over_t(zipf_panels):
