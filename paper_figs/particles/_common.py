@@ -90,8 +90,9 @@ def note(figure: Figure, text: str) -> None:
 
 
 def resized(protocol: Any, quick: Mapping[str, Any], num_seeds: int | None) -> Any:
-    """The protocol at another size: the changes of a quick run, and the number of seeds that was asked for."""
-    return dataclasses.replace(protocol, **dict(quick) | ({} if num_seeds is None else {"num_seeds": num_seeds}))
+    """The protocol at another size: the changes of a quick run, and the seeds asked for where anything is random."""
+    seeds = {"num_seeds": num_seeds} if num_seeds is not None and hasattr(protocol, "num_seeds") else {}
+    return dataclasses.replace(protocol, **(dict(quick) | seeds))
 
 
 def settings(name: str, protocol: Any, quick: bool) -> dict[str, Any]:
@@ -99,18 +100,30 @@ def settings(name: str, protocol: Any, quick: bool) -> dict[str, Any]:
     return _output.settings(name, dataclasses.asdict(protocol), quick, network=False)
 
 
-def save(
+def maker(
     name: str,
     protocol: Any,
-    panels: Mapping[str, Panel],
+    changes: Mapping[str, Any],
+    compute: Callable[..., Mapping[str, Panel]],
     draw: Callable[[Mapping[str, Panel], Any], Figure],
-    *,
-    quick: bool,
-    out: Path,
-) -> list[Path]:
-    """Draw a figure and write it, its numbers and its settings; return the files."""
-    record = settings(name, protocol, quick)
-    return _output.save(name, draw(panels, protocol), _panels.tables(panels), record, out)
+) -> Callable[..., list[Path]]:
+    """The ``make`` of a figure whose numbers are panels.
+
+    Args:
+        name: of the figure.
+        protocol: at full size.
+        changes: to the protocol, for the quick version.
+        compute: ``compute(protocol, advance=...) -> panels``.
+        draw: ``draw(panels, protocol) -> figure``.
+    """
+
+    def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+        """Compute, draw and save the figure; return the files."""
+        sized = resized(protocol, changes if quick else {}, num_seeds)
+        panels = compute(sized, advance=advance)
+        return _output.save(name, draw(panels, sized), _panels.tables(panels), settings(name, sized, quick), out)
+
+    return make
 
 
 def heat_map(axes: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, *, norm: Normalize) -> None:

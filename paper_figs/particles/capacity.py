@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -183,7 +182,4 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _common.resized(Protocol(), QUICK if quick else {}, num_seeds)
-    return _common.save("capacity", protocol, compute(protocol, advance=advance), draw, quick=quick, out=out)
+make = _common.maker("capacity", Protocol(), QUICK, compute, draw)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -156,7 +155,4 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _common.resized(Protocol(), QUICK if quick else {}, num_seeds)
-    return _common.save("normalization", protocol, compute(protocol, advance=advance), draw, quick=quick, out=out)
+make = _common.maker("normalization", Protocol(), QUICK, compute, draw)
