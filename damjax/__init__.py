@@ -29,5 +29,7 @@ from damjax.batching import vmap_last as vmap_last
 from damjax.simulate import Trace as Trace
 from damjax.simulate import resume as resume
 from damjax.simulate import simulate as simulate
+from damjax.sweep import rerun as rerun
+from damjax.sweep import sweep as sweep
 
 __version__ = "0.1.0"

@@ -1,0 +1,226 @@
+"""The runs of a sweep, laid out: settings crossed or zipped, seeds, and the batches in which they are computed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+SEED = "seed"
+RESERVED = (SEED, "finite", "batch_size")
+
+
+class Batch(NamedTuple):
+    """Runs that are computed together.
+
+    Attributes:
+        group: which of the plan's groups they belong to.
+        runs: flat indices, (batch_size,); where a group has run out, its last run again.
+        size: how many of them count.
+    """
+
+    group: int
+    runs: np.ndarray
+    size: int
+
+
+class Group(NamedTuple):
+    """Runs of one program.
+
+    Attributes:
+        static: settings that are part of the program.
+        runs: flat indices, (runs,).
+    """
+
+    static: dict[str, Any]
+    runs: np.ndarray
+
+
+class Plan(NamedTuple):
+    """All runs of a sweep, in the order of an array of ``shape``.
+
+    Attributes:
+        dims: dimension -> the axes along it; an axis that is crossed has a dimension of its own name.
+        axes: axis -> its values, leading axis its dimension.
+        static: axes that are part of the program.
+        shape: (settings.., S).
+        groups: the runs by their static settings.
+    """
+
+    dims: dict[str, tuple[str, ...]]
+    axes: dict[str, np.ndarray]
+    static: tuple[str, ...]
+    shape: tuple[int, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def num_runs(self) -> int:
+        """Settings times seeds."""
+        return int(np.prod(self.shape))
+
+    def settings(self, runs: np.ndarray) -> dict[str, np.ndarray]:
+        """The traced settings of these runs, every array with a leading (runs,)."""
+        places = dict(zip(self.dims, np.unravel_index(runs, self.shape), strict=False))
+        return {
+            axis: self.axes[axis][places[dim]]
+            for dim, names in self.dims.items()
+            for axis in names
+            if axis not in self.static
+        }
+
+    def batches(self, size: int) -> list[Batch]:
+        """The runs in batches of ``size``, each of one program."""
+        parts = [
+            (number, group.runs[start : start + size])
+            for number, group in enumerate(self.groups)
+            for start in range(0, len(group.runs), size)
+        ]
+        return [Batch(number, np.pad(runs, (0, size - len(runs)), mode="edge"), len(runs)) for number, runs in parts]
+
+    def coordinates(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Axis -> its dimension and labels: its values where they are scalars, else their places."""
+        return {
+            axis: (dim, _labels(self.axes[axis], axis in self.static))
+            for dim, names in self.dims.items()
+            for axis in names
+        }
+
+    def find(self, at: Mapping[str, Any]) -> int:
+        """The run at these coordinates: a label for every dimension, and "seed".
+
+        Raises:
+            ValueError: a coordinate that is missing, unknown or in no run.
+        """
+        coordinates = self.coordinates() | {SEED: (SEED, np.arange(self.shape[-1]))}
+        if unknown := set(at) - set(coordinates):
+            raise ValueError(
+                f"at must hold coordinates of the sweep, {list(coordinates)}, but it holds {sorted(unknown)}"
+            )
+        places = []
+        for dim, size in zip((*self.dims, SEED), self.shape, strict=True):
+            given = {axis: at[axis] for axis, (of, _) in coordinates.items() if of == dim and axis in at}
+            if not given:
+                raise ValueError(f"at must say where along {dim!r} the run is, but it holds {list(at)} only")
+            matches = np.ones(size, bool)
+            for axis, label in given.items():
+                matches &= coordinates[axis][1] == np.asarray(label)
+            if not matches.any():
+                values = {axis: coordinates[axis][1].tolist() for axis in given}
+                raise ValueError(f"at must name a run of the sweep, but no setting has {given}; there are {values}")
+            places.append(int(matches.argmax()))
+        return int(np.ravel_multi_index(places, self.shape))
+
+    def describe(self, run: int) -> str:
+        """The coordinates of one run, in words."""
+        places = np.unravel_index(run, self.shape)
+        coordinates = self.coordinates()
+        named = [
+            f"{axis}={coordinates[axis][1][place]}"
+            for (_, names), place in zip(self.dims.items(), places, strict=False)
+            for axis in names
+        ]
+        return ", ".join([*named, f"{SEED}={places[-1]}"])
+
+
+def make_plan(
+    keys: Any, axes: Mapping[str, Any], *, zipped: Sequence[Sequence[str]] = (), static: Sequence[str] = ()
+) -> Plan:
+    """Lay out the runs.
+
+    Args:
+        keys: a typed key array (S,), or a pytree of arrays with a leading S.
+        axes: name -> values; strings and other objects are static.
+        zipped: groups of axes that go together instead of being crossed.
+        static: further axes that are part of the program.
+
+    Raises:
+        ValueError: no seed or no value, unequal lengths, unknown or repeated names.
+
+    Example:
+        >>> plan = make_plan(np.arange(3), {"rho": [0.0, 0.5], "algorithm": ["ogd", "c_dogd"]})
+        >>> plan.shape, [group.static for group in plan.groups], plan.describe(4)
+        ((2, 2, 3), [{'algorithm': 'ogd'}, {'algorithm': 'c_dogd'}], 'rho=0.0, algorithm=c_dogd, seed=1')
+    """
+    values = {name: _values(name, given) for name, given in axes.items()}
+    if taken := [name for name in values if name in RESERVED]:
+        raise ValueError(f"axes must not be called {', '.join(RESERVED)}, but one is called {taken[0]!r}; rename it")
+    dims = _dimensions(values, zipped)
+    if unknown := set(static) - set(values):
+        raise ValueError(f"static must name axes, which are {list(values)}, but it names {sorted(unknown)}")
+    fixed = tuple(name for name, array in values.items() if name in static or array.dtype.kind in "OUS")
+    num_seeds = _num_seeds(keys)
+    shape = (*(len(values[names[0]]) for names in dims.values()), num_seeds)
+    return Plan(dims, values, fixed, shape, _groups(dims, values, fixed, shape))
+
+
+def _values(name: str, given: Any) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"axis {name} must be an array, but its values have unequal shapes: {error}") from None
+    if array.ndim == 0:
+        raise ValueError(f"axis {name} must hold one value per setting, but it is {given!r}; write [{given!r}]")
+    if not len(array):
+        raise ValueError(f"axis {name} must hold at least one value, but it is empty")
+    if array.dtype.kind in "OUS" and array.ndim > 1:
+        raise ValueError(f"axis {name} must be a list of objects or names, but it has shape {array.shape}")
+    return array
+
+
+def _dimensions(values: Mapping[str, np.ndarray], zipped: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Dimension -> axes, in the order in which the axes came; a zipped one has the name of its first axis."""
+    if isinstance(zipped, str) or any(isinstance(names, str) for names in zipped):
+        raise ValueError(f"zipped must be a list of groups of axes, such as [('rho', 'rate')], but it is {zipped!r}")
+    together = [name for names in zipped for name in names]
+    if unknown := set(together) - set(values):
+        raise ValueError(f"zipped must name axes, which are {list(values)}, but it names {sorted(unknown)}")
+    if repeated := {name for name in together if together.count(name) > 1}:
+        raise ValueError(f"zipped must name every axis at most once, but {sorted(repeated)} come twice")
+    for names in zipped:
+        lengths = {name: len(values[name]) for name in names}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"axes that are zipped must be equally long, but their lengths are {lengths}")
+    group_of = {names[0]: tuple(names) for names in zipped if names}
+    crossed = [name for name in values if name not in together or name in group_of]
+    return {name: group_of.get(name, (name,)) for name in crossed}
+
+
+def _num_seeds(keys: Any) -> int:
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(keys)]
+    if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1 or shapes[0][0] == 0:
+        raise ValueError(
+            f"keys must have one leading axis of seeds, but the shapes are {shapes}; jax.random.split(key, num_seeds)"
+            f" makes such keys"
+        )
+    return shapes[0][0]
+
+
+def _groups(
+    dims: Mapping[str, tuple[str, ...]],
+    values: Mapping[str, np.ndarray],
+    static: tuple[str, ...],
+    shape: tuple[int, ...],
+) -> tuple[Group, ...]:
+    runs = np.arange(np.prod(shape, dtype=int))
+    places = dict(zip(dims, np.unravel_index(runs, shape), strict=False))
+    # Values may repeat along a zipped axis: runs belong together when the values agree, not their places.
+    known: list[dict[str, Any]] = []
+    labels = np.zeros(len(runs), int)
+    of_axis = {axis: dim for dim, names in dims.items() for axis in names}
+    columns = {axis: values[axis].tolist() for axis in static}
+    codes = np.stack([places[of_axis[axis]] for axis in static], axis=1) if static else np.zeros((len(runs), 0), int)
+    distinct, inverse = np.unique(codes, axis=0, return_inverse=True)
+    for code, row in enumerate(distinct):
+        chosen = {axis: columns[axis][place] for axis, place in zip(static, row.tolist(), strict=True)}
+        if chosen not in known:
+            known.append(chosen)
+        labels[inverse.reshape(-1) == code] = known.index(chosen)
+    return tuple(Group(chosen, runs[labels == number]) for number, chosen in enumerate(known))
+
+
+def _labels(values: np.ndarray, static: bool) -> np.ndarray:
+    if values.ndim > 1:
+        return np.arange(len(values))
+    if values.dtype.kind == "O" and static:
+        return np.array([getattr(value, "__name__", str(value)) for value in values])
+    return values

@@ -1,0 +1,148 @@
+"""Labelled results: what ``damjax.sweep`` returns, and its statistics over seeds as methods of any xarray.Dataset.
+
+Importing this module gives every Dataset with a "seed" dimension, fresh or read from a file, the methods of ``Seeds``:
+
+    found.sweep.mean()                                   mean over seeds
+    found.sweep.normal_interval()                        its 95% interval
+    found.sweep.bootstrap_interval(key)                  the same, by resampling the seeds
+    found.sweep.paired_difference("algorithm", "OGD")    seed by seed, against one algorithm
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Key
+
+from damjax._plan import SEED
+
+try:
+    import xarray as xr
+except ImportError as error:
+    raise ImportError("labelled results need xarray; install it with: pip install 'damjax[sweeps]'") from error
+
+
+def label(
+    arrays: Mapping[str, np.ndarray],
+    coordinates: Mapping[str, tuple[str, np.ndarray]],
+    dims: tuple[str, ...],
+    batch_size: int,
+) -> xr.Dataset:
+    """Arrays over ``dims`` and axes of their own as a Dataset; those are called by the array's name and a number."""
+    variables = {
+        name: ((*dims, *(f"{name}_{i}" for i in range(array.ndim - len(dims)))), array)
+        for name, array in arrays.items()
+    }
+    num_seeds = next(iter(arrays.values())).shape[len(dims) - 1]
+    known = {axis: (dim, labels) for axis, (dim, labels) in coordinates.items()}
+    return xr.Dataset(variables, coords={**known, SEED: np.arange(num_seeds), "batch_size": batch_size})
+
+
+@xr.register_dataset_accessor("sweep")
+class Seeds:
+    """Statistics of a sweep along its seeds. NaN stays NaN: a run that failed is never left out in silence.
+
+    Example:
+        >>> runs = xr.Dataset(
+        ...     {"loss": (("algorithm", "seed"), np.array([[1.0, 3.0, 2.0], [2.0, 4.0, 3.5]]))},
+        ...     coords={"algorithm": ["OGD", "C-DOGD"], "seed": [0, 1, 2]})
+        >>> runs.sweep.mean().loss.values.round(3).tolist()
+        [2.0, 3.167]
+        >>> gap = runs.sweep.paired_difference("algorithm", "OGD")
+        >>> gap.loss.sel(algorithm="C-DOGD").values.tolist()
+        [1.0, 1.0, 1.5]
+        >>> gap.sweep.normal_interval().loss.sel(algorithm="C-DOGD").values.round(2).tolist()
+        [0.84, 1.49]
+    """
+
+    def __init__(self, dataset: xr.Dataset):
+        if SEED not in dataset.dims:
+            raise ValueError(f"the dataset must have the dimension 'seed', but it has {list(dataset.dims)}")
+        self._dataset = dataset
+
+    def mean(self) -> xr.Dataset:
+        """The mean over seeds; of ``finite`` it is the share of runs without NaN or infinity."""
+        return self._dataset.mean(SEED, skipna=False)
+
+    def normal_interval(self, level: float = 0.95) -> xr.Dataset:
+        """Ends of the interval of the mean, along a new last dimension "end": "low" and "high".
+
+        mean -+ z s / sqrt(S), with z the normal quantile (1.96 at 95%) and s the sample's standard deviation.
+
+        Args:
+            level: of confidence, in (0, 1).
+
+        Raises:
+            ValueError: a level outside (0, 1), fewer than two seeds.
+        """
+        self._check(level)
+        num_seeds = self._dataset.sizes[SEED]
+        numbers = self._numbers()
+        half = scipy.stats.norm.ppf((1 + level) / 2) * numbers.std(SEED, ddof=1, skipna=False) / num_seeds**0.5
+        return _ends(numbers.mean(SEED, skipna=False) - half, numbers.mean(SEED, skipna=False) + half)
+
+    def bootstrap_interval(self, key: Key[Array, ""], level: float = 0.95, num_resamples: int = 2000) -> xr.Dataset:
+        """As ``normal_interval``, from quantiles of the means of resampled seeds; for samples that are far from normal.
+
+        Every setting is resampled alike, so the seeds stay paired.
+
+        Args:
+            key: typed PRNG key.
+            level: of confidence, in (0, 1).
+            num_resamples: how many means.
+        """
+        self._check(level)
+        num_seeds = self._dataset.sizes[SEED]
+        shares = np.asarray(jax.random.multinomial(key, num_seeds, np.full((num_resamples, num_seeds), 1 / num_seeds)))
+        weights = xr.DataArray(shares / num_seeds, dims=("resample", SEED))
+        means = self._numbers().map(lambda values: xr.dot(values, weights, dim=SEED))
+        low, high = (
+            means.quantile(q, "resample", skipna=False).drop_vars("quantile")
+            for q in ((1 - level) / 2, (1 + level) / 2)
+        )
+        return _ends(low, high)
+
+    def paired_difference(self, dim: str, baseline: Any) -> xr.Dataset:
+        """Every setting along ``dim`` less the ``baseline``, seed by seed.
+
+        Args:
+            dim: such as "algorithm".
+            baseline: its label.
+
+        Returns:
+            A Dataset with seeds, whose mean and interval are those of the differences; ``finite`` where both are.
+
+        Raises:
+            ValueError: no such dimension or label.
+        """
+        dataset = self._dataset
+        if dim not in dataset.dims or dim == SEED:
+            raise ValueError(f"dim must be an axis of the sweep, but it is {dim!r}; there are {list(dataset.dims)}")
+        labels = dataset[dim].values.tolist()
+        if baseline not in labels:
+            raise ValueError(f"baseline must be a label of {dim}, but it is {baseline!r}; there are {labels}")
+        against = dataset.sel({dim: baseline}, drop=True)
+        numbers = self._numbers()
+        differences = numbers - numbers.sel({dim: baseline}, drop=True)
+        if "finite" in dataset:
+            differences["finite"] = dataset["finite"] & against["finite"]
+        return differences
+
+    def _numbers(self) -> xr.Dataset:
+        """The variables that have seeds and are not yes or no."""
+        dataset = self._dataset
+        chosen = [name for name, array in dataset.items() if SEED in array.dims and array.dtype != bool]
+        return dataset[chosen]
+
+    def _check(self, level: float) -> None:
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie in (0, 1), but it is {level}")
+        if self._dataset.sizes[SEED] < 2:
+            raise ValueError("an interval needs at least two seeds, but there is one")
+
+
+def _ends(low: xr.Dataset, high: xr.Dataset) -> xr.Dataset:
+    ends = xr.DataArray(["low", "high"], dims="end", name="end")
+    return xr.concat([low, high], dim=ends).transpose(..., "end")
