@@ -80,11 +80,9 @@ def find(path: Path) -> Store | None:
     zarr = _zarr()
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
-    with _explained(path, "read"):
-        try:
-            group = zarr.open_group(path, mode="r+")
-        except (zarr.errors.GroupNotFoundError, NotADirectoryError):
-            group = None
+    group = None
+    with _explained(path, "read"), contextlib.suppress(zarr.errors.GroupNotFoundError):
+        group = zarr.open_group(path, mode="r+") if path.is_dir() else None
     if group is None or ATTRIBUTE not in group.attrs:
         raise ValueError(f"store must be a new folder or one that a sweep has made, but {path} holds something else")
     return Store(path, group)

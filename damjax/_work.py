@@ -50,6 +50,8 @@ class Work(NamedTuple):
         """Those of all groups; their results must be alike."""
         found = [self.program(group, size) for group in range(len(self.plan.groups))]
         first = _shapes(found[0])
+        if not first:
+            raise ValueError("run must return at least one array, but it returns nothing")
         if taken := set(first) & {*self.plan.axes, *RESERVED}:
             raise ValueError(f"run must not return {sorted(taken)}: so are axes or coordinates called; rename them")
         for group, program in zip(self.plan.groups, found, strict=True):

@@ -1,0 +1,120 @@
+"""Statistics along the seeds, against NumPy, SciPy and what an interval promises."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+import xarray as xr
+
+import damjax
+from damjax import plotting
+from damjax.labelled import label
+
+ALGORITHMS = ["OGD", "C-DOGD", "DAM-TOGD"]
+
+
+def dataset(values, finite=None):
+    """(algorithms, seeds, horizons)."""
+    arrays = {"regret": values, "finite": np.isfinite(values).all(axis=2) if finite is None else finite}
+    return label(arrays, {"algorithm": ("algorithm", np.array(ALGORITHMS[: len(values)]))}, ("algorithm", "seed"), 8)
+
+
+@pytest.fixture
+def runs():
+    return dataset(np.random.default_rng(0).normal(size=(3, 40, 2)) + np.arange(3)[:, None, None])
+
+
+def test_mean_and_normal_interval(runs):
+    values = runs["regret"].values
+    np.testing.assert_allclose(runs.sweep.mean()["regret"], values.mean(axis=1))
+    interval = runs.sweep.normal_interval(0.9)["regret"]
+    assert interval.dims == ("algorithm", "regret_0", "end")
+    low, high = scipy.stats.norm.interval(0.9, values.mean(axis=1), scipy.stats.sem(values, axis=1))
+    np.testing.assert_allclose(interval.sel(end="low"), low)
+    np.testing.assert_allclose(interval.sel(end="high"), high)
+
+
+def test_the_figures_draw_this_interval(runs):
+    _, low, high = plotting.mean_interval(runs["regret"].values[0])
+    ends = runs.sweep.normal_interval()["regret"][0]
+    np.testing.assert_allclose(ends, np.stack([low, high], axis=1), rtol=1e-3)
+
+
+def test_bootstrap_interval_is_that_of_scipy():
+    values = np.random.default_rng(1).exponential(size=(1, 30, 1))
+    found = dataset(values).sweep.bootstrap_interval(jax.random.key(0), num_resamples=20_000)["regret"][0, 0]
+    expected = scipy.stats.bootstrap(
+        (values[0, :, 0],), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    # Quantiles of 20,000 resampled means are themselves known to about 2% of the interval.
+    np.testing.assert_allclose(found, expected, atol=0.04 * (expected.high - expected.low))
+
+
+@pytest.mark.parametrize("method", ["normal", "bootstrap"])
+def test_intervals_cover_the_mean_as_often_as_they_say(method):
+    samples = dataset(np.random.default_rng(2).normal(size=(1, 30, 2000)))
+    ends = (
+        samples.sweep.normal_interval() if method == "normal" else samples.sweep.bootstrap_interval(jax.random.key(1))
+    )
+    low, high = ends["regret"][0].values.T
+    # 30 normal samples: 94% for the normal quantile, 93% for the bootstrap, which divides by S.
+    assert 0.915 < np.mean((low < 0) & (high > 0)) < 0.96
+
+
+def test_paired_differences_lose_what_the_seeds_share():
+    generator = np.random.default_rng(3)
+    shared, own = generator.normal(size=(1, 50, 1)), 0.01 * generator.normal(size=(3, 50, 1))
+    runs = dataset(10 * shared + own + np.arange(3.0)[:, None, None])
+    gap = runs.sweep.paired_difference("algorithm", "OGD")
+    np.testing.assert_allclose(gap["regret"], runs["regret"] - runs["regret"][0])
+    np.testing.assert_array_equal(gap["regret"].sel(algorithm="OGD"), 0)
+    low, high = gap.sweep.normal_interval()["regret"].sel(algorithm="C-DOGD").values[0]
+    assert 0.99 < low < 1 < high < 1.01
+    unpaired = runs.sweep.normal_interval()["regret"].sel(algorithm="C-DOGD").values[0]
+    assert np.diff(unpaired) > 1
+
+
+def test_a_failed_run_shows_in_every_number(runs):
+    values = runs["regret"].values.copy()
+    values[1, 3] = np.nan
+    failed = dataset(values)
+    mean = failed.sweep.mean()
+    assert mean["finite"].values.tolist() == [1.0, 39 / 40, 1.0]
+    for found in (mean, failed.sweep.normal_interval(), failed.sweep.bootstrap_interval(jax.random.key(0))):
+        np.testing.assert_array_equal(np.isnan(found["regret"]).any(found["regret"].dims[1:]), [False, True, False])
+    gap = failed.sweep.paired_difference("algorithm", "C-DOGD")
+    assert not gap["finite"][:, 3].any()
+    assert gap["finite"][:, 4].all()
+
+
+def test_a_dataset_read_from_a_file_has_the_methods(runs, tmp_path):
+    runs.to_netcdf(tmp_path / "runs.nc")
+    again = xr.load_dataset(tmp_path / "runs.nc")
+    xr.testing.assert_equal(again.sweep.mean(), runs.sweep.mean())
+
+
+def test_results_of_a_sweep_have_the_methods():
+    found = damjax.sweep(
+        lambda key, shift: shift + jax.random.normal(key),
+        keys=jax.random.split(jax.random.key(0), 100),
+        shift=[0.0, 3.0],
+        progress=False,
+    )
+    gap = found.sweep.paired_difference("shift", 0.0)
+    np.testing.assert_allclose(gap.sweep.mean()["value"], [0, 3])
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda runs: runs.sweep.normal_interval(95), r"level must lie in \(0, 1\), but it is 95"),
+        (lambda runs: runs.isel(seed=[0]).sweep.normal_interval(), "at least two seeds"),
+        (lambda runs: runs.isel(seed=0).sweep.mean(), "must have the dimension 'seed'"),
+        (lambda runs: runs.sweep.paired_difference("rho", 0.5), "dim must be an axis of the sweep"),
+        (lambda runs: runs.sweep.paired_difference("seed", 0), "dim must be an axis of the sweep"),
+        (lambda runs: runs.sweep.paired_difference("algorithm", "SGD"), "baseline must be a label of algorithm"),
+    ],
+)
+def test_bad_input_is_named(runs, use, message, untyped):
+    with pytest.raises(ValueError, match=message):
+        use(runs)

@@ -1,0 +1,196 @@
+"""Stores: whatever stops a sweep, and whenever, nothing that was finished is lost and nothing foreign is taken."""
+
+import errno
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zarr
+
+import damjax
+from damjax import _store
+
+KEYS = jax.random.split(jax.random.key(0), 4)
+RHO = np.linspace(0, 1, 100)
+
+
+def slow(key, rho):
+    """A few milliseconds of work a batch."""
+    start = jax.random.normal(key, (64,))
+    end, _ = jax.lax.scan(lambda x, _: (jnp.sin(x + rho), None), start, length=3000)
+    return {"end": end, "mean": end.mean()}
+
+
+NUM_BATCHES = len(RHO) * len(KEYS) // 2
+
+
+def kept(store, run=slow, **changes):
+    arguments = {"keys": KEYS, "rho": RHO, "batch_size": 2, "progress": False} | changes
+    return damjax.sweep(run, store=store, **arguments)
+
+
+def job(store):
+    jax.config.update("jax_enable_x64", True)
+    kept(store)
+
+
+def num_done(store):
+    opened = _store.find(Path(store))
+    return 0 if opened is None else int(opened.done().sum())
+
+
+def assert_same(found, expected):
+    for name in ("end", "mean", "finite"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_killed_at_any_moment_it_resumes_where_it_was(tmp_path):
+    # Children of a server that has imported everything, but not started jax: each begins its sweep at once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["damjax", "damjax.labelled", "zarr", "pytest"])
+    times, num_kills, num_midway = random.Random(0), 0, 0
+    stores = [tmp_path / "store0"]
+    while num_kills < 22:
+        store, before = stores[-1], num_done(stores[-1])
+        child = context.Process(target=job, args=(store,))
+        child.start()
+        # Half of the kills hit the start, half a sweep at work.
+        if num_kills % 2:
+            while child.is_alive() and num_done(store) == before:
+                time.sleep(0.01)
+        time.sleep(times.uniform(0, 0.2))
+        child.kill()
+        child.join()
+        after = num_done(store)
+        assert after >= before
+        if child.exitcode == -signal.SIGKILL:
+            num_kills += 1
+            num_midway += 0 < after < NUM_BATCHES
+        else:
+            stores.append(tmp_path / f"store{len(stores)}")
+    assert num_midway > 10
+    expected = kept(None)
+    for store in stores:
+        assert_same(kept(store), expected)
+        assert num_done(store) == NUM_BATCHES
+
+
+def snapshot(store):
+    """Every file of a store with its time: what is not written again keeps both."""
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+
+def test_a_finished_store_is_only_read(tmp_path):
+    first = kept(tmp_path / "store")
+    files = snapshot(tmp_path / "store")
+    assert_same(kept(tmp_path / "store", progress=True), first)
+    assert snapshot(tmp_path / "store") == files
+
+
+def test_batches_that_are_missing_are_computed_and_no_others(tmp_path):
+    store = tmp_path / "store"
+    expected = kept(store, rho=RHO[:6])
+    opened = zarr.open_group(store)
+    opened["done"][5] = False
+    opened["end"][5] = np.nan  # half written when it was killed
+    files = snapshot(store)
+    assert_same(kept(store, rho=RHO[:6]), expected)
+    after = snapshot(store)
+    changed = [path.relative_to(store).parts for path in after if files.get(path) != after[path]]
+    assert sorted(parts[0] for parts in changed) == ["done", "end", "mean"]
+    assert all("5" in parts for parts in changed)
+
+
+def other(key, rho):
+    return slow(key, 2 * rho)
+
+
+def make_run(offset):
+    constant = jnp.arange(3.0) + offset
+
+    def run(key, rho):
+        return rho + constant
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"run": other}, "function name is slow there and other here; function program is"),
+        ({"rho": RHO[:5]}, r"axis rho is 6 values from 0\.0 to 0\.\d+ \(\w+\) there and 5 values from"),
+        ({"rho": RHO[:6] ** 2}, "axis rho is 6 values from"),
+        ({"sigma": [1.0], "run": lambda key, rho, sigma: slow(key, rho)}, "axis sigma is missing there"),
+        ({"keys": KEYS[:3]}, "seeds number is 4 there and 3 here"),
+        ({"keys": KEYS[::-1]}, "seeds digest is"),
+        ({"batch_size": 3}, "batch_size is 2 there and 3 here"),
+        ({"vectorize": jax.vmap}, "vectorize is vmap_last there and vmap here"),
+    ],
+)
+def test_a_store_of_another_sweep_is_refused(tmp_path, changes, message):
+    kept(tmp_path / "store", rho=RHO[:6])
+    with pytest.raises(ValueError, match=f"belongs to another sweep: .*{message}"):
+        kept(tmp_path / "store", **{"rho": RHO[:6]} | changes)
+
+
+def test_a_store_of_another_constant_or_version_is_refused(tmp_path, monkeypatch):
+    kept(tmp_path / "store", make_run(0), rho=RHO[:2])
+    kept(tmp_path / "store", make_run(0), rho=RHO[:2])
+    with pytest.raises(ValueError, match="function program is"):
+        kept(tmp_path / "store", make_run(1), rho=RHO[:2])
+    monkeypatch.setattr(_store, "versions", lambda: {"damjax": "99.0"})
+    monkeypatch.setattr("damjax._work.versions", _store.versions)
+    with pytest.raises(ValueError, match=r"version of damjax is \d+\.\d+\.\d+ there and 99\.0 here"):
+        kept(tmp_path / "store", make_run(0), rho=RHO[:2])
+
+
+def test_the_batch_size_of_a_store_is_kept_when_none_is_given(tmp_path):
+    kept(tmp_path / "store", rho=RHO[:6])
+    assert int(kept(tmp_path / "store", rho=RHO[:6], batch_size=None)["batch_size"]) == 2
+
+
+def test_something_else_is_never_overwritten(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="must be a new folder or one that a sweep has made"):
+        kept(tmp_path, rho=RHO[:2])
+    with pytest.raises(ValueError, match="must be a new folder or one that a sweep has made"):
+        kept(tmp_path / "notes.txt", rho=RHO[:2])
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_full_disk_is_reported_and_what_was_done_is_kept(tmp_path, monkeypatch):
+    store, written = tmp_path / "store", []
+    put = zarr.storage.LocalStore.set
+
+    async def limited(self, key, value, *arguments):
+        written.append(key)
+        if len(written) > 30:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return await put(self, key, value, *arguments)
+
+    with monkeypatch.context() as full:
+        full.setattr(zarr.storage.LocalStore, "set", limited)
+        with pytest.raises(OSError, match=r"No space left on device.*Every batch that was finished before is kept"):
+            kept(store)
+    assert 0 < num_done(store) < NUM_BATCHES
+    assert_same(kept(store), kept(None))
+
+
+def test_a_folder_that_may_not_be_written_to_is_reported(tmp_path):
+    # Not even the superuser can make folders here.
+    for place in ("/proc/damjax", "/dev/null/store"):
+        with pytest.raises(OSError, match="cannot write to the store"):
+            kept(place, rho=RHO[:2])
+
+
+def test_without_zarr_the_fix_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"pip install 'damjax\[sweeps\]'"):
+        kept(tmp_path / "store", rho=RHO[:2])

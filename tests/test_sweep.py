@@ -1,0 +1,328 @@
+"""Sweeps against plain loops: every run the same, wherever, however and how often it is computed."""
+
+import subprocess
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import damjax
+from damjax import _hosts, _memory
+from damjax._plan import make_plan
+from damjax.sweep import _work
+
+KEYS = jax.random.split(jax.random.key(0), 5)
+RHO = [0.0, 0.25, 1.0]
+RATE = [0.5, 2.0]
+
+
+def noisy(key, rho, rate):
+    """Transcendental functions, a scan and a small matrix product: whatever may round differently in company."""
+    start = jax.random.normal(key, (3,))
+    matrix = jax.random.normal(jax.random.fold_in(key, 1), (3, 3))
+    end, path = jax.lax.scan(lambda x, _: (jnp.tanh(matrix @ x * rate + rho), jnp.exp(-x).sum()), start, length=20)
+    return {"end": end, "path": path.sum()}
+
+
+def loops(run, keys, *axes):
+    """The sweep as nested loops, (axes.., S, ...)."""
+    compiled = jax.jit(run)
+    found = [
+        [compiled(key, *setting) for key in keys]
+        for setting in zip(*map(np.ravel, np.meshgrid(*axes, indexing="ij")), strict=True)
+    ]
+    shape = (*(len(axis) for axis in axes), len(keys))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(leaf for row in found for leaf in row))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), stacked)
+
+
+def quiet(run, **arguments):
+    return damjax.sweep(run, progress=False, **arguments)
+
+
+@pytest.mark.parametrize("vectorize", [None, jax.vmap])
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_equals_nested_loops(batch_size, vectorize):
+    found = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=batch_size, vectorize=vectorize)
+    expected = loops(noisy, KEYS, RHO, RATE)
+    assert found["end"].dims == ("rho", "rate", "seed", "end_0")
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-10)
+    np.testing.assert_array_equal(found["rho"], RHO)
+    assert bool(found["finite"].all())
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_keeps_the_precision_that_jax_has(double):
+    jax.config.update("jax_enable_x64", double)
+    found = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE)
+    assert found["path"].dtype == (np.float64 if double else np.float32)
+    np.testing.assert_allclose(found["path"], loops(noisy, KEYS, RHO, RATE)["path"], rtol=1e-10 if double else 1e-5)
+
+
+def test_any_run_can_be_redone_alone_bit_for_bit():
+    for batch_size in (1, 7, 13):
+        arguments = {"keys": KEYS, "rho": RHO, "rate": RATE}
+        found = quiet(noisy, batch_size=batch_size, **arguments)
+        for setting in (0, 3, 5):
+            at = {"rho": RHO[setting // 2], "rate": RATE[setting % 2], "seed": setting % 5}
+            again = damjax.rerun(noisy, at=at, batch_size=int(found["batch_size"]), **arguments)
+            for name, values in again.items():
+                np.testing.assert_array_equal(values, found[name].sel(at))
+
+
+def test_zipped_axes_go_together_and_names_are_static():
+    def run(key, algorithm, rate, rho):
+        assert isinstance(algorithm, str)
+        return rate + rho + (100.0 if algorithm == "OGD" else 0.0) + 0 * jax.random.normal(key)
+
+    found = quiet(run, keys=KEYS, algorithm=["OGD", "C-DOGD"], rate=[1.0, 2.0], rho=RHO, zipped=[("algorithm", "rate")])
+    assert found["value"].dims == ("algorithm", "rho", "seed")
+    np.testing.assert_array_equal(found["rate"].sel(algorithm="C-DOGD"), 2.0)
+    np.testing.assert_array_equal(found["value"].isel(seed=0), np.array([[101.0], [2.0]]) + np.array(RHO))
+    again = damjax.rerun(
+        run,
+        at={"algorithm": "C-DOGD", "rho": 1.0, "seed": 0},
+        batch_size=int(found["batch_size"]),
+        keys=KEYS,
+        algorithm=["OGD", "C-DOGD"],
+        rate=[1.0, 2.0],
+        rho=RHO,
+        zipped=[("algorithm", "rate")],
+    )
+    assert again == 3.0
+
+
+def test_axes_of_arrays_functions_and_static_numbers_and_data_of_each_seed():
+    tables = np.arange(12.0).reshape(3, 2, 2)
+    offsets = np.arange(5.0)
+
+    def run(seed, table, factory, size):
+        return {"total": table.sum() + seed["offset"], "scaled": jnp.zeros(size).size * factory(1.0)}
+
+    keys = {"key": KEYS, "offset": offsets}
+    found = quiet(run, keys=keys, table=tables, factory=[jnp.exp, jnp.cos], size=[2, 3], static=["size"])
+    np.testing.assert_array_equal(found["table"], [0, 1, 2])
+    assert found["factory"].values.tolist() == ["exp", "cos"]
+    expected = tables.sum((1, 2))[:, None, None, None] + np.broadcast_to(offsets, (2, 2, 5))
+    np.testing.assert_array_equal(found["total"], expected)
+    np.testing.assert_allclose(found["scaled"][0, :, :, 0], np.outer([np.e, np.cos(1)], [2, 3]), rtol=1e-6)
+
+
+def test_nothing_is_compiled_twice():
+    traces = []
+
+    def run(key, rho):
+        traces.append(rho)
+        return rho + jax.random.normal(key)
+
+    for _ in range(2):
+        quiet(run, keys=KEYS, rho=RHO, batch_size=2)
+    quiet(run, keys=jax.random.split(jax.random.key(7), 9), rho=[5.0], batch_size=2)
+    assert len(traces) == 1
+
+
+def test_a_run_that_fails_is_marked_and_spoils_no_other():
+    def run(key, rho):
+        value = jnp.log(rho) + jax.random.normal(key)
+        return {"value": value, "steps": 7}
+
+    with pytest.warns(RuntimeWarning, match=r"5 of 15 runs gave NaN or infinity, the first at rho=-1\.0, seed=0"):
+        found = quiet(run, keys=KEYS, rho=[1.0, -1.0, 2.0])
+    np.testing.assert_array_equal(found["finite"], np.array([[True], [False], [True]]) & np.ones(5, bool))
+    np.testing.assert_allclose(found["value"].sel(rho=2.0), quiet(run, keys=KEYS, rho=[2.0])["value"][0])
+    # A mean does not leave out in silence what has failed.
+    assert np.isnan(found.sweep.mean()["value"].sel(rho=-1.0))
+
+
+def test_batches_are_sized_by_memory():
+    def run(key, rho):
+        return jnp.cumsum(jax.random.normal(key, (1000,))).sum() + rho
+
+    large = int(quiet(run, keys=KEYS, rho=np.arange(40.0))["batch_size"])
+    found = quiet(run, keys=KEYS, rho=np.arange(40.0), memory=250_000)
+    small = int(found["batch_size"])
+    assert large == 64
+    assert 1 <= small < large
+    work = _work(run, KEYS, {"rho": np.arange(40.0)}, (), (), None, None)
+    assert (
+        _memory.bytes_per_device(work.program(0, small)) <= 250_000 < _memory.bytes_per_device(work.program(0, large))
+    )
+    with pytest.raises(ValueError, match=r"memory is 0\.0 MiB per device, but one run needs"):
+        quiet(run, keys=KEYS, rho=[0.0], memory=10)
+    assert 2**20 < _memory.free_bytes(jax.devices()) < 2**50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keys": jax.random.key(0)}, "keys must have one leading axis of seeds"),
+        ({"rho": 0.5}, r"axis rho must hold one value per setting, but it is 0\.5"),
+        ({"rho": []}, "axis rho must hold at least one value"),
+        ({"rho": [[1.0], [1.0, 2.0]]}, "axis rho must be an array, but its values have unequal shapes"),
+        ({"zipped": [("rho", "rate")]}, r"equally long, but their lengths are \{'rho': 3, 'rate': 2\}"),
+        ({"zipped": [("rho", "sigma")]}, r"zipped must name axes.*it names \['sigma'\]"),
+        ({"zipped": ("rho", "rate")}, "zipped must be a list of groups of axes"),
+        ({"zipped": [("rho", "rho")]}, "at most once"),
+        ({"static": ["sigma"]}, r"static must name axes.*it names \['sigma'\]"),
+        ({"sigma": [1.0]}, "run must take a key and then every axis by name, but got an unexpected keyword argument"),
+        ({"seed": [1.0]}, "axes must not be called seed, finite, batch_size"),
+        ({"batch_size": 0}, "batch_size must be a positive integer"),
+        ({"memory": 0.5}, "memory must be a positive integer"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, untyped):
+    with pytest.raises(ValueError, match=message):
+        quiet(noisy, **{"keys": KEYS, "rho": RHO, "rate": RATE} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda key, rho: {"rho": rho}, r"run must not return \['rho'\]"),
+        (lambda key, rho: jax.random.key(1), "run must return arrays of numbers"),
+        (lambda key, rho: {}, "run must return at least one array"),
+    ],
+)
+def test_bad_results_are_named(run, message):
+    with pytest.raises(ValueError, match=message):
+        quiet(run, keys=KEYS, rho=RHO)
+
+
+def test_results_that_differ_in_shape_between_settings_are_named():
+    with pytest.raises(ValueError, match=r"run must return the same names, shapes and dtypes.*at \{'size': 3\}"):
+        quiet(lambda key, size: jnp.zeros(size), keys=KEYS, size=[2, 3], static=["size"])
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ({"rho": 0.25, "seed": 0}, "at must say where along 'rate' the run is"),
+        ({"rho": 0.3, "rate": 0.5, "seed": 0}, r"no setting has \{'rho': 0\.3\}"),
+        ({"rho": 0.25, "rate": 0.5, "seed": 5}, r"no setting has \{'seed': 5\}"),
+        ({"rho": 0.25, "rate": 0.5, "seed": 0, "c": 1}, r"it holds \['c'\]"),
+    ],
+)
+def test_a_run_that_is_not_there_is_not_redone(at, message):
+    with pytest.raises(ValueError, match=message):
+        damjax.rerun(noisy, at=at, batch_size=2, keys=KEYS, rho=RHO, rate=RATE)
+
+
+def test_every_run_is_in_one_batch():
+    plan = make_plan(np.arange(7), {"rho": RHO, "name": ["a", "b", "a"]})
+    for size in (1, 4, 100):
+        counted = np.concatenate([batch.runs[: batch.size] for batch in plan.batches(size)])
+        np.testing.assert_array_equal(np.sort(counted), np.arange(plan.num_runs))
+        assert all(len(batch.runs) == size for batch in plan.batches(size))
+    # A name that comes twice along an axis is one program.
+    assert len(plan.groups) == 2
+
+
+def test_without_xarray_there_are_plain_arrays(monkeypatch):
+    expected = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE)
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    monkeypatch.delitem(sys.modules, "damjax.labelled")
+    found = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE)
+    assert type(found) is dict
+    assert set(found) == {"end", "path", "finite", "rho", "rate", "seed", "batch_size"}
+    np.testing.assert_array_equal(found["end"], expected["end"].values)
+    with pytest.raises(ImportError, match=r"pip install 'damjax\[sweeps\]'"):
+        import damjax.labelled  # noqa: F401
+
+
+def test_progress_is_shown(capsys):
+    damjax.sweep(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=10, progress="figure")
+    shown = capsys.readouterr().err
+    assert "figure: 100%" in shown
+    assert "30/30" in shown
+    assert "chunk 3/3" in shown
+    assert "run/s" in shown
+
+
+DEVICES = """
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_x64", True)
+import damjax
+from tests.test_sweep import KEYS, RATE, RHO, noisy
+arguments = {"keys": KEYS, "rho": RHO, "rate": RATE, "batch_size": 2, "progress": False}
+all_of_them = damjax.sweep(noisy, **arguments)
+first_only = damjax.sweep(noisy, devices=jax.devices()[:1], **arguments)
+assert len(jax.local_devices()) == 8
+for name in ("end", "path"):
+    np.testing.assert_array_equal(all_of_them[name], first_only[name])
+"""
+
+
+def test_eight_devices_give_the_bits_of_one():
+    subprocess.run([sys.executable, "-c", DEVICES], check=True, timeout=300)
+
+
+HOST = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+process, port, store, out = int(sys.argv[1]), *sys.argv[2:]
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
+import damjax
+from tests.test_sweep import KEYS, RATE, RHO, noisy
+assert jax.process_count() == 2 and len(jax.local_devices()) == 2
+for path in (None, store, store):
+    found = damjax.sweep(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=2, store=path, progress=False)
+    np.savez(f"{out}-{process}-{path is None}.npz", **{name: np.asarray(found[name]) for name in ("end", "path")})
+"""
+
+
+def test_two_hosts_give_the_bits_of_one(tmp_path):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    arguments = [port, str(tmp_path / "store"), str(tmp_path / "found")]
+    hosts = [subprocess.Popen([sys.executable, "-c", HOST, str(process), *arguments]) for process in range(2)]
+    assert [host.wait(timeout=300) for host in hosts] == [0, 0]
+    expected = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=2)
+    for process in range(2):
+        for path_is_none in (True, False):
+            found = np.load(tmp_path / f"found-{process}-{path_is_none}.npz")
+            for name in ("end", "path"):
+                np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_one_host_has_all_the_work():
+    assert _hosts.share([3, 4, 5]) == [3, 4, 5]
+    results = {"value": np.arange(3.0)}
+    assert _hosts.exchange(results, np.ones(3, bool)) == results
+
+
+def test_differentiable_runs_and_whole_algorithms_are_swept():
+    """The workload of the figures: regret of an algorithm and its slope in the rate constant."""
+    objective, ball = damjax.objectives.delta_net(), damjax.domains.frobenius_ball(20.0)
+    graph = damjax.graphs.ring(4)
+    delays = damjax.routing.compile_routes(graph, np.full((4, 4), 0.25)).delays
+
+    def run(key, rho, concentration):
+        weights = damjax.weights.dirichlet(key, 4, concentration=concentration)
+        stream, _ = damjax.streams.linear_model(key, num_agents=4, num_steps=30, correlation=rho)
+
+        def loss(rate):
+            algorithm = damjax.dam_togd(
+                objective, weights, delays, learning_rate=damjax.schedules.inverse_sqrt(rate), domain=ball
+            )
+            observe = damjax.regret.observe_losses(objective, weights)
+            return damjax.simulate(algorithm, jnp.zeros((4, 5, 5)), stream, observe=observe)[1].mean()
+
+        return dict(zip(("loss", "slope"), jax.value_and_grad(loss)(0.3), strict=True))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = quiet(run, keys=KEYS[:2], rho=[0.0, 1.0], concentration=[0.1, 1.0])
+    expected = loops(run, KEYS[:2], [0.0, 1.0], [0.1, 1.0])
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-9)
