@@ -110,7 +110,7 @@ def vectorizer(devices: Sequence[Device]) -> Callable[..., Any]:
     return vmap_last if devices[0].platform == "cpu" else jax.vmap
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
 def compile_batch(
     run: Callable[..., Any],
     signature: Signature,

@@ -205,8 +205,8 @@ def _compute(work: Work, size: int, store: Store | None, progress: bool | str) -
     if store is not None:
         for number in np.flatnonzero(done).tolist():
             keep(batches[number], store.read(number))
-    mine = _hosts.share(np.flatnonzero(~done).tolist())
-    rounds = _rounds(batches, mine, len(work.devices))
+    pending = [number for number in np.flatnonzero(~done).tolist() if _hosts.is_mine(number)]
+    rounds = _rounds(batches, pending, len(work.devices))
     total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
     title = progress if isinstance(progress, str) else "sweep"
     hidden = not progress or jax.process_index() > 0
@@ -217,8 +217,8 @@ def _compute(work: Work, size: int, store: Store | None, progress: bool | str) -
                 if store is not None:
                     store.write(number, lanes)
                 keep(batches[number], lanes)
-                bar.update(batches[number].size)
-            bar.set_postfix_str(f"chunk {position}/{len(rounds)}")
+            bar.set_postfix_str(f"chunk {position}/{len(rounds)}", refresh=False)
+            bar.update(sum(batches[number].size for number in numbers))
     return _hosts.exchange(flat, known)
 
 
