@@ -1,5 +1,7 @@
 """Sweeps against plain loops: every run the same, wherever, however and how often it is computed."""
 
+import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -267,8 +269,9 @@ import jax, numpy as np
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
-process, port, store, out = int(sys.argv[1]), *sys.argv[2:]
-jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
+store, out = sys.argv[1:]
+jax.distributed.initialize()
+process = jax.process_index()
 import damjax
 from tests.test_sweep import KEYS, RATE, RHO, noisy
 assert jax.process_count() == 2 and len(jax.local_devices()) == 2
@@ -278,14 +281,21 @@ for path in (None, store, store):
 """
 
 
-def test_two_hosts_give_the_bits_of_one(tmp_path):
-    import socket
-
+def slurm_tasks(number):
+    """The environment of each task of a job of SLURM on this host, for jax.distributed to find."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = [port, str(tmp_path / "store"), str(tmp_path / "found")]
-    hosts = [subprocess.Popen([sys.executable, "-c", HOST, str(process), *arguments]) for process in range(2)]
+    job = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": str(number)}
+    return [
+        os.environ | job | {"JAX_COORDINATOR_PORT": port, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)}
+        for task in range(number)
+    ]
+
+
+def test_two_hosts_give_the_bits_of_one(tmp_path):
+    command = [sys.executable, "-c", HOST, str(tmp_path / "store"), str(tmp_path / "found")]
+    hosts = [subprocess.Popen(command, env=environment) for environment in slurm_tasks(2)]
     assert [host.wait(timeout=300) for host in hosts] == [0, 0]
     expected = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=2)
     for process in range(2):
