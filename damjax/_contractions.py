@@ -37,8 +37,8 @@ def aggregate(
     return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(weights.shape[1])])
 
 
-def materialized(compute: Callable[[], Array], time: Int[Array, ""]) -> Array:
-    """The value of ``compute()``, computed once and stored.
+def materialized(compute: Callable[..., Array], time: Int[Array, ""], *operands: Array) -> Array:
+    """The value of ``compute(*operands)``, computed once and stored.
 
     XLA on CPU would repeat an elementwise computation inside each of its consumers, and inside the write to a delay
     queue, where its loop is scalar. A branch is a border that fusion does not cross; this one is always taken, since
@@ -47,9 +47,15 @@ def materialized(compute: Callable[[], Array], time: Int[Array, ""]) -> Array:
     Args:
         compute: makes one array.
         time: the current step, traced.
+        operands: all that ``compute`` reads.
     """
-    shape = jax.eval_shape(compute)
-    return jax.lax.cond(time > 0, compute, lambda: jnp.zeros(shape.shape, shape.dtype))
+    shape = jax.eval_shape(compute, *operands)
+
+    def never(*operands: Array) -> Array:
+        # It reads what the other branch reads: of two borders around one computation, XLA then makes one.
+        return jnp.broadcast_to(_sum([operand[(0,) * operand.ndim] for operand in operands]), shape.shape)
+
+    return jax.lax.cond(time > 0, compute, never, *operands)
 
 
 def sum_last(x: Float[Array, "*batch terms"]) -> Float[Array, "*batch"]:
