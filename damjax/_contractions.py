@@ -27,14 +27,16 @@ def aggregate(
     features: Float[Array, "#N M df"],
 ) -> Float[Array, "N dv df"]:
     """Each agent's weighted sum of rank-one gradients: sum_m w_nm r_nm phi_nm'."""
-    weighted = weights[:, :, None] * residuals
-    if weights.shape[1] > MAX_UNROLLED_TERMS:
-        return jnp.einsum(
-            "nmi,nmj->nij",
-            weighted,
-            jnp.broadcast_to(features, (*weights.shape, features.shape[2])),
-        )
-    return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(weights.shape[1])])
+    return sum_outer(weights[:, :, None] * residuals, features)
+
+
+def sum_outer(weighted: Float[Array, "N M dv"], features: Float[Array, "#N M df"]) -> Float[Array, "N dv df"]:
+    """``aggregate`` of residuals that carry their weights: sum_m (w_nm r_nm) phi_nm'."""
+    num_agents, num_senders, _ = weighted.shape
+    if num_senders > MAX_UNROLLED_TERMS:
+        features = jnp.broadcast_to(features, (num_agents, num_senders, features.shape[2]))
+        return jnp.einsum("nmi,nmj->nij", weighted, features)
+    return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(num_senders)])
 
 
 def materialized(compute: Callable[..., Array], time: Int[Array, ""], *operands: Array) -> Array:
@@ -47,7 +49,7 @@ def materialized(compute: Callable[..., Array], time: Int[Array, ""], *operands:
     Args:
         compute: makes one array.
         time: the current step, traced.
-        operands: all that ``compute`` reads.
+        operands: what ``compute`` reads, of the dtype of its result.
     """
     shape = jax.eval_shape(compute, *operands)
 
