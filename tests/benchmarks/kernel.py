@@ -7,9 +7,8 @@ where all 352 runs at once would stream it from memory; fewer runs leave the fix
 What is left to gain: a C loop that makes one run after the other is about twice as fast on a core, and eight times for
 one network alone. All of its state lies in the first-level cache, and what a step computes stays in registers: each
 residual is loaded once and meets five features. XLA runs a step as some twenty loops, each of which reads its operands
-from the second-level cache, writes its result there and takes a twentieth of a microsecond to start; its sums form one
-output at a time and load their operands anew for each. For one network the starts are half of the time, and its axes
-of length five are too short for the vector units.
+from the second-level cache and writes its result there, and its sums form one output at a time and load their operands
+anew for each. For one network alone the axes of length five are too short for the vector units as well.
 """
 
 import functools
