@@ -27,18 +27,20 @@ def aggregate(
     features: Float[Array, "#N M df"],
 ) -> Float[Array, "N dv df"]:
     """Each agent's weighted sum of rank-one gradients: sum_m w_nm r_nm phi_nm'."""
-    weighted = weights[:, :, None] * residuals
-    if weights.shape[1] > MAX_UNROLLED_TERMS:
-        return jnp.einsum(
-            "nmi,nmj->nij",
-            weighted,
-            jnp.broadcast_to(features, (*weights.shape, features.shape[2])),
-        )
-    return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(weights.shape[1])])
+    return sum_outer(weights[:, :, None] * residuals, features)
 
 
-def materialized(compute: Callable[[], Array], time: Int[Array, ""]) -> Array:
-    """The value of ``compute()``, computed once and stored.
+def sum_outer(weighted: Float[Array, "N M dv"], features: Float[Array, "#N M df"]) -> Float[Array, "N dv df"]:
+    """``aggregate`` of residuals that carry their weights: sum_m (w_nm r_nm) phi_nm'."""
+    num_agents, num_senders, _ = weighted.shape
+    if num_senders > MAX_UNROLLED_TERMS:
+        features = jnp.broadcast_to(features, (num_agents, num_senders, features.shape[2]))
+        return jnp.einsum("nmi,nmj->nij", weighted, features)
+    return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(num_senders)])
+
+
+def materialized(compute: Callable[..., Array], time: Int[Array, ""], *operands: Array) -> Array:
+    """The value of ``compute(*operands)``, computed once and stored.
 
     XLA on CPU would repeat an elementwise computation inside each of its consumers, and inside the write to a delay
     queue, where its loop is scalar. A branch is a border that fusion does not cross; this one is always taken, since
@@ -47,9 +49,15 @@ def materialized(compute: Callable[[], Array], time: Int[Array, ""]) -> Array:
     Args:
         compute: makes one array.
         time: the current step, traced.
+        operands: what ``compute`` reads, of the dtype of its result.
     """
-    shape = jax.eval_shape(compute)
-    return jax.lax.cond(time > 0, compute, lambda: jnp.zeros(shape.shape, shape.dtype))
+    shape = jax.eval_shape(compute, *operands)
+
+    def never(*operands: Array) -> Array:
+        # It reads what the other branch reads: of two borders around one computation, XLA then makes one.
+        return jnp.broadcast_to(_sum([operand[(0,) * operand.ndim] for operand in operands]), shape.shape)
+
+    return jax.lax.cond(time > 0, compute, never, *operands)
 
 
 def sum_last(x: Float[Array, "*batch terms"]) -> Float[Array, "*batch"]:

@@ -102,7 +102,7 @@ def recall(
     ``judge`` is the objective's loss or residual.
     """
     features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
-    recalled = materialized(lambda: predictions(params, features), time)
+    recalled = materialized(predictions, time, params, features)
     over_senders = jax.vmap(judge, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
     return features, over_pairs(recalled, associations.values, time.astype(params.dtype))

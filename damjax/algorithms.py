@@ -21,7 +21,7 @@ from damjax._checks import (
     check_row_stochastic,
     check_square,
 )
-from damjax._contractions import aggregate
+from damjax._contractions import aggregate, materialized, sum_outer
 from damjax._steps import (
     OgdState as OgdState,
 )
@@ -317,11 +317,13 @@ def dam_togd(
             features=queues.push(state.features, time, features),
         )
         interest = jnp.asarray(weights, state.params.dtype)
-        gradient = aggregate(
-            interest,
-            queues.pop_pairs(state.residuals, time, round_trips),
-            queues.pop_senders(state.features, time, round_trips),
-        )
+
+        def weighted(interest: Array, residuals: Array) -> Array:
+            return interest[:, :, None] * queues.pop_pairs(residuals, time, round_trips)
+
+        # Weighted once on arrival: fused into the sum, it would be done again for each of the df features.
+        arrived = materialized(weighted, time, interest, state.residuals)
+        gradient = sum_outer(arrived, queues.pop_senders(state.features, time, round_trips))
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
             assert state.memories is not None
             assert state.ridges is not None

@@ -10,6 +10,7 @@ jax.vmap rule, between two transpositions: every function is mapped correctly, a
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,17 +28,19 @@ class Value(NamedTuple):
 
 
 def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) -> Callable[..., Any]:
-    """Map ``fun`` over the leading axis of its arguments, as jax.vmap does, with that axis last in memory.
+    """Map ``fun`` over one axis of its arguments, as jax.vmap does, with that axis last in memory.
 
     Args:
         fun: any function that jax.vmap maps; arguments and results are pytrees of arrays.
-        in_axes: 0 for all arguments, or a sequence of 0 and None, one per positional argument.
+        in_axes: the axis of the runs, 0 or -1, or None where all runs share the argument: one for all arguments, or a
+            sequence with one per positional argument. Large arguments are best made with the runs last (-1): they
+            are taken as they are, without a transposition.
 
     Returns:
         The mapped function; results carry the runs in front. It may be jitted and differentiated.
 
     Raises:
-        ValueError: axes other than 0 and None, or arguments of different lengths.
+        ValueError: axes other than 0, -1 and None, or arguments of different lengths.
 
     Note:
         The larger the batch and the smaller one run, the more there is to gain; on a GPU, use jax.vmap.
@@ -50,27 +53,56 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
 
     def mapped(*args: Any) -> Any:
         axes = tuple(in_axes) if isinstance(in_axes, Sequence) else (in_axes,) * len(args)
-        if len(axes) != len(args) or any(axis not in (0, None) for axis in axes):
-            raise ValueError(f"in_axes must be 0 or None for each of {len(args)} arguments, but it is {in_axes}")
-        chosen = [arg for axis, arg in zip(axes, args, strict=True) if axis == 0]
-        leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, chosen))
-        shapes = [jnp.shape(leaf) for leaf in leaves]
-        if () in shapes or len({shape[0] for shape in shapes}) != 1:
-            raise ValueError(f"mapped arguments must have one common leading length, but their shapes are {shapes}")
-        size = shapes[0][0]
+        if len(axes) != len(args) or any(axis not in (0, -1, None) for axis in axes):
+            raise ValueError(f"in_axes must be 0, -1 or None for each of {len(args)} arguments, but it is {in_axes}")
+        chosen = [jax.tree.map(jnp.asarray, arg) for axis, arg in zip(axes, args, strict=True) if axis is not None]
+        leaves, structure = jax.tree.flatten(chosen)
+        places = [axis for axis, arg in zip(axes, args, strict=True) if axis is not None for _ in jax.tree.leaves(arg)]
+        size = _common_length(leaves, places)
 
         def one(*mapped_args: Any) -> Any:
             # As under jax.vmap, arguments that are not mapped stay as they are: static where they were.
             rest = iter(mapped_args)
-            return fun(*(next(rest) if axis == 0 else arg for axis, arg in zip(axes, args, strict=True)))
+            return fun(*(arg if axis is None else next(rest) for axis, arg in zip(axes, args, strict=True)))
 
-        examples = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+        arrays = [_runs_last(leaf) if place == 0 else leaf for leaf, place in zip(leaves, places, strict=True)]
+        examples = [jax.ShapeDtypeStruct(array.shape[:-1], array.dtype) for array in arrays]
         closed, result = jax.make_jaxpr(one, return_shape=True)(*jax.tree.unflatten(structure, examples))
-        values = [Value(jnp.moveaxis(leaf, 0, -1), mapped=True) for leaf in leaves]
-        results = [jnp.moveaxis(_spread(out, size), -1, 0) for out in _evaluate(closed, values, size)]
-        return jax.tree.unflatten(jax.tree.structure(result), results)
+        outs = _evaluate(closed, [Value(array, mapped=True) for array in arrays], size)
+        return jax.tree.unflatten(jax.tree.structure(result), [_runs_first(_spread(out, size)) for out in outs])
 
     return functools.wraps(fun)(mapped)
+
+
+def _common_length(leaves: list[jax.Array], places: list[int]) -> int:
+    """How many runs there are, which every mapped array must agree on."""
+    shapes = [leaf.shape for leaf in leaves]
+    if () in shapes or len({shape[place] for shape, place in zip(shapes, places, strict=True)}) != 1:
+        raise ValueError(f"mapped arguments must have one common leading length, but their shapes are {shapes}")
+    return shapes[0][places[0]]
+
+
+def _runs_last(array: jax.Array) -> jax.Array:
+    """``jnp.moveaxis(array, 0, -1)``."""
+    size, *shape = array.shape
+    return jnp.moveaxis(array.reshape(size, *_blocks(shape)), 0, -1).reshape(*shape, size)
+
+
+def _runs_first(array: jax.Array) -> jax.Array:
+    """``jnp.moveaxis(array, -1, 0)``."""
+    *shape, size = array.shape
+    return jnp.moveaxis(array.reshape(*_blocks(shape), size), -1, 0).reshape(size, *shape)
+
+
+def _blocks(shape: Sequence[int]) -> tuple[int, int]:
+    """The shape of one run's array as (number of blocks, length of a block).
+
+    XLA transposes axis by axis. Over the short axes of one run it would fetch a line of memory anew for every number
+    in it; over blocks of the length of a line or two it uses all of a line at once.
+    """
+    length = math.prod(shape)
+    block = max(block for block in range(1, 33) if length % block == 0)
+    return length // block, block
 
 
 def _evaluate(closed: ClosedJaxpr, inputs: Sequence[Value], size: int) -> list[Value]:

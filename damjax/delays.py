@@ -76,5 +76,10 @@ def pop_receivers(
 
 
 def _read(queue: Array, *index: Array) -> Array:
+    # One index per row of the flattened queue: XLA on CPU would put several together anew for every number it reads.
+    rows = index[0]
+    for axis, position in enumerate(index[1:], 1):
+        rows = rows * queue.shape[axis] + position
+    flat = queue.reshape(-1, *queue.shape[len(index) :])
     # Every index is in bounds by construction; saying so spares XLA a select over the whole result.
-    return queue.at[index].get(mode="promise_in_bounds")
+    return flat.at[rows].get(mode="promise_in_bounds")

@@ -67,6 +67,7 @@ def test_equals_vmap(name):
     both(FUNCTIONS[name], matrices, vectors)
     both(FUNCTIONS[name], matrices, vectors[0], in_axes=(0, None))
     both(FUNCTIONS[name], matrices[0], vectors, in_axes=(None, 0))
+    both(FUNCTIONS[name], jnp.moveaxis(matrices, 0, -1), vectors, in_axes=(-1, 0))
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -157,7 +158,7 @@ def test_the_runs_do_stay_last():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="in_axes must be 0 or None for each of 1 arguments, but it is 1"):
+    with pytest.raises(ValueError, match="in_axes must be 0, -1 or None for each of 1 arguments, but it is 1"):
         vmap_last(jnp.sin, in_axes=1)(VECTORS)
     for args, in_axes in (((VECTORS, VECTORS[:3]), 0), ((VECTORS,), (None,)), ((1.0,), 0)):
         with pytest.raises(ValueError, match="one common leading length, but their shapes are"):

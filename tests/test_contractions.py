@@ -1,5 +1,6 @@
 """The unrolled sums and the ordinary operations are the same numbers, on both sides of the threshold."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,3 +28,16 @@ def test_sums(num_features, num_agents):
     shared = contractions.aggregate(weights, residuals, features[None])
     np.testing.assert_allclose(shared, expected, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(contractions.sum_last(arrived), arrived.sum(-1), rtol=1e-10, atol=1e-12)
+
+
+def test_a_computation_asked_for_twice_is_made_once():
+    """The step wants the predictions for its residuals, its observer for the losses."""
+
+    def run(params, features, time):
+        first = contractions.materialized(contractions.predictions, time, params, features)
+        again = contractions.materialized(contractions.predictions, time, params, features)
+        return first, jnp.exp(again)
+
+    arguments = jnp.ones((4, 2, 3)), jnp.ones((4, 3)), jnp.array(1)
+    assert jax.jit(run).lower(*arguments).compile().as_text().count(" conditional(") == 1
+    np.testing.assert_array_equal(run(*arguments)[0], 3.0)
