@@ -14,13 +14,11 @@ from jaxtyping import Array, Float, Int
 MAX_UNROLLED_TERMS = 32
 
 
-def predictions(params: Float[Array, "N dv df"], features: Float[Array, "#N M df"]) -> Float[Array, "N M dv"]:
-    """Every memory recalls the cues of its row, or of the one row for all: entry [n, m] is X_n phi_nm."""
-    if features.shape[2] <= MAX_UNROLLED_TERMS:
-        return _sum([params[:, None, :, j] * features[:, :, None, j] for j in range(features.shape[2])])
-    if features.shape[0] < params.shape[0]:
-        return jnp.einsum("nij,mj->nmi", params, features[0])
-    return jnp.swapaxes(jnp.einsum("nij,nmj->nim", params, features), 1, 2)
+def predictions(params: Float[Array, "N dv df"], features: Float[Array, "M df"]) -> Float[Array, "N M dv"]:
+    """Every memory recalls every cue: entry [n, m] is X_n phi_m."""
+    if features.shape[1] > MAX_UNROLLED_TERMS:
+        return jnp.einsum("nij,mj->nmi", params, features)
+    return _sum([params[:, None, :, j] * features[None, :, None, j] for j in range(features.shape[1])])
 
 
 def aggregate(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from damjax._checks import check_row_stochastic, check_square
+from damjax._contractions import aggregate, materialized, predictions
 from damjax._sparse import SparseWeights, check_sparse_agents, check_sparse_shape
 from damjax._types import ArrayLike, concrete
 
@@ -48,6 +49,24 @@ class Interests(NamedTuple):
     def heard(self, held: Float[Array, "N *item"]) -> Float[Array, "#N K *item"]:
         """What the senders hold, by receiver and column; one row for all receivers in the dense form."""
         return held[None] if self.agents is None else held.at[self.agents].get(mode="promise_in_bounds")
+
+    def recalled(
+        self, params: Float[Array, "N dv df"], features: Float[Array, "N df"], time: Int[Array, ""]
+    ) -> Float[Array, "N K dv"]:
+        """Every memory recalls the cues of its columns: entry [n, k] is X_n phi_nk."""
+        if self.agents is None:
+            return materialized(lambda: predictions(params, features), time)
+        cues = self.heard(features)
+        # XLA folds a transposition into the product, which makes it six times slower on a CPU: one behind the border.
+        return jnp.swapaxes(materialized(lambda: jnp.einsum("nij,nkj->nik", params, cues), time), 1, 2)
+
+    def gradient(self, residuals: Float[Array, "N K dv"], features: Float[Array, "#N K df"]) -> Float[Array, "N dv df"]:
+        """Each agent's weighted sum of rank-one gradients: sum_k w_nk r_nk phi_nk'."""
+        if self.agents is None:
+            return aggregate(self.weights, residuals, features)
+        weighted = jnp.swapaxes(self.weights[:, :, None] * residuals, 1, 2)
+        # Again a border; the product behind it fuses with the step and the projection into one pass over the memories.
+        return jax.lax.optimization_barrier(weighted) @ features
 
     def total(self, held: Float[Array, "N *item"]) -> Float[Array, "N *item"]:
         """Each agent's weighted sum of what the senders hold: sum_m w_nm x_m."""

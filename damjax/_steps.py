@@ -9,7 +9,6 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_instance
-from damjax._contractions import materialized, predictions
 from damjax._layouts import Interests
 from damjax._numerics import root
 from damjax._types import ArrayLike, Associations, Info, Schedule
@@ -101,8 +100,7 @@ def recall(
     ``judge`` is the objective's loss or residual.
     """
     features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
-    cues = interests.heard(features)
-    recalled = materialized(lambda: predictions(params, cues), time)
+    recalled = interests.recalled(params, features, time)
     dense = interests.agents is None
     values = associations.values if dense else interests.heard(jnp.asarray(associations.values))
     over_columns = jax.vmap(judge, in_axes=(0, 0, None))

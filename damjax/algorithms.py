@@ -21,7 +21,6 @@ from damjax._checks import (
     check_doubly_stochastic,
     check_square,
 )
-from damjax._contractions import aggregate
 from damjax._layouts import Weights, stochastic_interests
 from damjax._steps import (
     OgdState as OgdState,
@@ -103,7 +102,7 @@ def ogd(
         interests = wanted.astype(state.params.dtype)
         time = state.step + 1
         features, residuals = recall(objective, objective.residual, state.params, associations, interests, time)
-        gradient = aggregate(interests.weights, residuals, interests.heard(features))
+        gradient = interests.gradient(residuals, interests.heard(features))
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
             gradient = gradient + interests.total(ridge) * state.params
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
@@ -316,8 +315,7 @@ def dam_togd(
             residuals=queues.push(state.residuals, time, residuals),
             features=queues.push(state.features, time, features),
         )
-        gradient = aggregate(
-            interests.weights,
+        gradient = interests.gradient(
             queues.pop_pairs(state.residuals, time, round_trips),
             queues.pop_senders(state.features, time, round_trips, interests.agents),
         )

@@ -176,4 +176,5 @@ def _distinct(key: Key[Array, ""], num_rows: int, num_draws: int, num_items: int
         again = jnp.any(taken == drawn[:, None], axis=1)
         return taken.at[:, index].set(jnp.where(again, newest, drawn))
 
-    return jax.lax.fori_loop(0, num_draws, draw, jnp.full((num_rows, num_draws), -1, jnp.int32))
+    taken = jnp.full((num_rows, num_draws), -1, jnp.int32)
+    return jax.lax.fori_loop(0, num_draws, draw, taken) if num_draws else taken

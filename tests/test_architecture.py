@@ -26,7 +26,7 @@ ALLOWED = {
     "_steiner": (set(), {"networkx", "numpy"}),
     "_contractions": (set(), {"jax", "jaxtyping"}),
     "_sparse": ({"_checks"}, {"numpy", "jaxtyping"}),
-    "_layouts": (BASE | {"_sparse"}, ARRAYS),
+    "_layouts": (BASE | {"_contractions", "_sparse"}, ARRAYS),
     "_steps": (FEEDS | LAYOUTS, ARRAYS),
     "graphs": ({"_checks"}, {"networkx", "numpy"}),
     "routing": ({"_checks", "_sparse", "_steiner", "graphs"}, {"networkx", "numpy", "jaxtyping"}),

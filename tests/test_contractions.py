@@ -17,7 +17,7 @@ def test_sums(num_features, num_agents):
 
     params, features = normal(num_agents, 2, num_features), normal(num_agents, num_features)
     expected = np.einsum("nij,mj->nmi", params, features)
-    np.testing.assert_allclose(contractions.predictions(params, features[None]), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(contractions.predictions(params, features), expected, rtol=1e-10, atol=1e-12)
 
     weights, residuals = normal(num_agents, num_agents), normal(num_agents, num_agents, 2)
     arrived = normal(num_agents, num_agents, num_features)
