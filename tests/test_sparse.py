@@ -75,7 +75,7 @@ def test_runs_losses_and_diagnostics_equal_those_of_the_matrix(objective, name):
     chex.assert_trees_all_close(*found, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["delta_net", "gated_softmax_attention", "cross_entropy"])
+@pytest.mark.parametrize("objective", ["gated_softmax_attention", "cross_entropy"])
 def test_regret_equals_that_of_the_matrix(objective):
     problem = case(np.random.default_rng(2), objective, num_agents=NUM_AGENTS, num_steps=NUM_STEPS)
     trace = np.broadcast_to(problem.params, (NUM_STEPS, *problem.params.shape))
@@ -123,10 +123,8 @@ def test_diagnoses_equal_those_of_the_matrix():
         assert ours.value == pytest.approx(theirs.value)
 
 
-@pytest.mark.parametrize(("key_dim", "value_dim"), [(3, 2), (40, 35)])
-@pytest.mark.parametrize("num_agents", [5, 40])
-def test_both_formulations_of_the_contractions(num_agents, key_dim, value_dim):
-    """Unrolled sums and matrix products, over features and over interests, in both forms."""
+def test_many_interests_and_large_memories(num_agents=36, key_dim=40, value_dim=5):
+    """Where the matrix form takes its other formulation."""
     rng = np.random.default_rng(6)
     weights = interests(rng, num_agents, density=1.0, keep_self=1.0)
     table = shuffled(rng, sparse(weights), spare=2)
@@ -201,9 +199,9 @@ def test_the_queues_grow_with_the_interests_and_not_with_the_agents():
     algorithm = make("dam_togd", damjax.objectives.delta_net(), table, delays, max_delay=4)
     state = jax.eval_shape(algorithm.init, jax.ShapeDtypeStruct((num_agents, 2, 2), np.float32))
     assert state.residuals.shape == (5, num_agents, num_interests, 2)
-    now = damjax.Associations(*(jax.ShapeDtypeStruct((num_agents, 2), np.float32),) * 2)
-    sizes = [v.aval.size for eqn in jax.make_jaxpr(algorithm.step)(state, now).eqns for v in eqn.outvars]
-    assert max(sizes) == state.residuals.size
+    one = np.zeros((num_agents, 2), np.float32)
+    step = jax.make_jaxpr(algorithm.step)(state, damjax.Associations(one, one))
+    assert max(np.prod(out.aval.shape) for eqn in step.eqns for out in eqn.outvars) == state.residuals.size
 
 
 def test_traced_agents_that_do_not_exist_are_nan_and_not_another_agent():
@@ -236,7 +234,7 @@ def test_routes_are_those_of_the_matrix(seed, num_agents, method):
 
 
 @hypothesis.given(seed=st.integers(0, 10**6), num_agents=st.integers(1, 8))
-@hypothesis.settings(max_examples=8)
+@hypothesis.settings(max_examples=5)
 def test_there_and_back(seed, num_agents):
     rng = np.random.default_rng(seed)
     weights = interests(rng, num_agents)

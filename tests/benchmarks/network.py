@@ -1,9 +1,7 @@
 """One large network with an edge list of interests, beside NumPy; how its cost grows; and its routing."""
 
-import concurrent.futures
-import multiprocessing
-import resource
 import time
+import tracemalloc
 from typing import NamedTuple
 
 import jax
@@ -69,14 +67,14 @@ def run_damjax(keys, values, table, delays):
     compiled = jax.jit(run).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
     sizes = compiled.memory_analysis()
-    used = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+    used = 0 if sizes is None else sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
     return lambda: jax.block_until_ready(compiled(*arguments)), Cost(np.nan, compile_seconds, used / 2**20)
 
 
 def run_numpy(keys, values, table, delays):
     """The same, by the baseline."""
     settings = {"scale": SCALE, "radius": np.float32(RADIUS)}
-    return lambda: numpy_baseline.network(keys, values, *table, delays, **settings)
+    return lambda: numpy_baseline.network(keys, values, table.agents, table.weights, delays, **settings)
 
 
 def best(runs, num_steps: int, repeats: int):
@@ -128,13 +126,17 @@ def growth(field: str, values: list[int], num_steps: int = 20, repeats: int = 3)
 
 def route(method: str) -> tuple[float, float, int]:
     """Seconds and peak memory in MiB of routing a geometric network, and its longest delay."""
-    radius = np.sqrt(NEIGHBOURS / (np.pi * ROUTED_AGENTS))
-    graph = nx.random_geometric_graph(ROUTED_AGENTS, radius, seed=0)
+    graph = nx.random_geometric_graph(ROUTED_AGENTS, np.sqrt(NEIGHBOURS / (np.pi * ROUTED_AGENTS)), seed=0)
     table = damjax.weights.sparse_dirichlet(jax.random.key(0), ROUTED_AGENTS, 16)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    routes = damjax.routing.compile_routes(graph, table, method=method)
+    start = time.perf_counter()
+    longest = damjax.routing.compile_routes(graph, table, method=method).max_delay
     seconds = time.perf_counter() - start
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10, routes.max_delay
+    # Once more, since watching every allocation takes time of its own.
+    tracemalloc.start()
+    damjax.routing.compile_routes(graph, table, method=method)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return seconds, peak / 2**20, longest
 
 
 def table(num_steps: int) -> None:
@@ -150,9 +152,6 @@ def table(num_steps: int) -> None:
     growth("dimension", [16, 32, 64, 128])
     growth("max_delay", [4, 8, 16, 32])
 
-    # In a process of its own, whose peak memory is that of the routing.
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        seconds, mebibytes, longest = pool.submit(route, "shortest_path").result()
-    print(
-        f"\nrouting {ROUTED_AGENTS} agents, 16 interests each: {seconds:.1f} s, {mebibytes:.0f} MiB, delays to {longest}"
-    )
+    seconds, mebibytes, longest = route("shortest_path")
+    print(f"\nrouting {ROUTED_AGENTS} agents, 16 interests each: ", end="")
+    print(f"{seconds:.1f} s, {mebibytes:.0f} MiB, delays to {longest}", flush=True)
