@@ -18,21 +18,28 @@ def check_square(name: str, shape: tuple[int, ...], num_agents: int | None = Non
         )
 
 
-def check_row_stochastic(name: str, weights: np.ndarray) -> None:
-    """Raise unless every entry is finite and non-negative and every row sums to one."""
-    for row, agent in zip(weights, range(len(weights)), strict=True):
-        if not np.all(np.isfinite(row)):
-            raise ValueError(f"{name} must be finite, but row {agent} holds {row[~np.isfinite(row)][0]}")
-        if np.any(row < 0):
-            other = int(np.argmin(row))
-            raise ValueError(
-                f"{name} must be non-negative, but agent {agent} gives agent {other} the weight {row[other]:.6g}"
-            )
-        if abs(float(row.sum()) - 1) > ROW_SUM_TOLERANCE:
-            raise ValueError(
-                f"{name} must be row-stochastic, but the row of agent {agent} sums to {float(row.sum()):.6g};"
-                f" divide each row by its sum"
-            )
+def check_row_stochastic(name: str, weights: np.ndarray, agents: np.ndarray | None = None) -> None:
+    """Raise unless every entry is finite and non-negative and every row sums to one.
+
+    Args:
+        name: of the argument.
+        weights: one row per agent.
+        agents: whom each entry is about; agent m in column m by default.
+    """
+    if np.any(bad := ~np.isfinite(weights)):
+        agent, column = np.argwhere(bad)[0]
+        raise ValueError(f"{name} must be finite, but row {agent} holds {weights[agent, column]}")
+    if np.any(bad := weights < 0):
+        agent, column = np.argwhere(bad)[0]
+        other, weight = column if agents is None else agents[agent, column], weights[agent, column]
+        raise ValueError(f"{name} must be non-negative, but agent {agent} gives agent {other} the weight {weight:.6g}")
+    sums = weights.sum(axis=1)
+    if np.any(bad := np.abs(sums - 1) > ROW_SUM_TOLERANCE):
+        agent = int(np.argmax(bad))
+        raise ValueError(
+            f"{name} must be row-stochastic, but the row of agent {agent} sums to {sums[agent]:.6g};"
+            f" divide each row by its sum"
+        )
 
 
 def check_doubly_stochastic(name: str, mixing: np.ndarray) -> None:
@@ -47,12 +54,21 @@ def check_doubly_stochastic(name: str, mixing: np.ndarray) -> None:
         )
 
 
+def check_delays_shape(delays: tuple[int, ...], weights: tuple[int, int]) -> None:
+    """Raise unless the table of round trips has one entry per entry of the weights."""
+    if delays != weights:
+        raise ValueError(
+            f"delays must have shape {weights}, one round trip per entry of the weights, but its shape is {delays};"
+            f" damjax.routing.compile_routes(graph, weights).delays is such a table, (N, K) for sparse weights"
+        )
+
+
 def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int | None) -> None:
     """Raise unless the round trips are even, non-negative integers and fit in ``max_delay``.
 
     Args:
-        delays: (N, N) round trips in steps.
-        interest: (N, N) booleans, the entries that count; None when they are not known yet.
+        delays: (N, N) or (N, K) round trips in steps.
+        interest: booleans of that shape, the entries that count; None when they are not known yet.
         max_delay: the longest round trip that the queues are built for; None when it is not declared.
     """
     if not np.issubdtype(delays.dtype, np.integer):

@@ -21,17 +21,8 @@ def predictions(params: Float[Array, "N dv df"], features: Float[Array, "M df"])
     return _sum([params[:, None, :, j] * features[None, :, None, j] for j in range(features.shape[1])])
 
 
-def aggregate(
-    weights: Float[Array, "N M"],
-    residuals: Float[Array, "N M dv"],
-    features: Float[Array, "#N M df"],
-) -> Float[Array, "N dv df"]:
-    """Each agent's weighted sum of rank-one gradients: sum_m w_nm r_nm phi_nm'."""
-    return sum_outer(weights[:, :, None] * residuals, features)
-
-
 def sum_outer(weighted: Float[Array, "N M dv"], features: Float[Array, "#N M df"]) -> Float[Array, "N dv df"]:
-    """``aggregate`` of residuals that carry their weights: sum_m (w_nm r_nm) phi_nm'."""
+    """Each agent's sum of rank-one gradients, of residuals that carry their weights: sum_m (w_nm r_nm) phi_nm'."""
     num_agents, num_senders, _ = weighted.shape
     if num_senders > MAX_UNROLLED_TERMS:
         features = jnp.broadcast_to(features, (num_agents, num_senders, features.shape[2]))

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_instance, check_square
-from damjax._contractions import materialized, predictions
+from damjax._checks import check_instance
+from damjax._layouts import Interests
 from damjax._numerics import root
 from damjax._types import ArrayLike, Associations, Info, Schedule
 from damjax.domains import Domain
@@ -29,12 +28,6 @@ class OgdState(NamedTuple):
     step: Int[Array, ""]
     params: Float[Array, "N dv df"]
     transform: optax.OptState
-
-
-def num_agents_of(name: str, matrix: ArrayLike) -> int:
-    """N of an (N, N) matrix, traced or not."""
-    check_square(name, np.shape(matrix))
-    return np.shape(matrix)[0]
 
 
 def check_parts(objective: Objective, domain: Domain) -> None:
@@ -95,17 +88,24 @@ def check_associations(params: Array, associations: Associations, objective: Obj
 
 
 def recall(
-    objective: Objective, judge: Callable[..., Array], params: Array, associations: Associations, time: Array
-) -> tuple[Float[Array, "M df"], Float[Array, "N M *judgement"]]:
-    """Features of every cue, and what ``judge`` says of memory n's recall of every association m.
+    objective: Objective,
+    judge: Callable[..., Array],
+    params: Array,
+    associations: Associations,
+    interests: Interests,
+    time: Array,
+) -> tuple[Float[Array, "M df"], Float[Array, "N K *judgement"]]:
+    """Features of every cue, and what ``judge`` says of memory n's recall of every association that it may want.
 
     ``judge`` is the objective's loss or residual.
     """
     features = jax.vmap(objective.features)(jnp.asarray(associations.keys))
-    recalled = materialized(predictions, time, params, features)
-    over_senders = jax.vmap(judge, in_axes=(0, 0, None))
-    over_pairs = jax.vmap(over_senders, in_axes=(0, None, None))
-    return features, over_pairs(recalled, associations.values, time.astype(params.dtype))
+    recalled = interests.recalled(params, features, time)
+    dense = interests.agents is None
+    values = associations.values if dense else interests.heard(jnp.asarray(associations.values))
+    over_columns = jax.vmap(judge, in_axes=(0, 0, None))
+    over_pairs = jax.vmap(over_columns, in_axes=(0, None if dense else 0, None))
+    return features, over_pairs(recalled, values, time.astype(params.dtype))
 
 
 def ridge_coefficients(objective: Objective, associations: Associations, time: Array, params: Array) -> Array | None:

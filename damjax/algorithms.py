@@ -17,11 +17,11 @@ from damjax import delays as queues
 from damjax._checks import (
     check_choice,
     check_delays,
+    check_delays_shape,
     check_doubly_stochastic,
-    check_row_stochastic,
     check_square,
 )
-from damjax._contractions import aggregate, materialized, sum_outer
+from damjax._layouts import Weights, stochastic_interests
 from damjax._steps import (
     OgdState as OgdState,
 )
@@ -30,7 +30,6 @@ from damjax._steps import (
     check_parts,
     init_state,
     make_info,
-    num_agents_of,
     rates_at,
     recall,
     ridge_coefficients,
@@ -54,7 +53,7 @@ ORDERS = ("adapt_then_combine", "combine_then_adapt")
 
 def ogd(
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     *,
     learning_rate: LearningRate,
     domain: Domain,
@@ -66,7 +65,7 @@ def ogd(
 
     Args:
         objective: the memory loss f.
-        weights: interest weights W, (N, N), row-stochastic.
+        weights: interest weights W, (N, N), row-stochastic; or a ``damjax.weights.SparseWeights``, for large networks.
         learning_rate: a float is a constant rate; a schedule maps the count t, (N,), to rates.
         domain: the feasible set, P its projection.
         transform: an optax transformation between the aggregated gradient and the step, applied to each agent by
@@ -76,7 +75,7 @@ def ogd(
         An Algorithm; its state is an OgdState.
 
     Raises:
-        ValueError: weights that are not square and row-stochastic; at init and step, memories and associations whose
+        ValueError: weights that are not row-stochastic; at init and step, memories and associations whose
             shapes do not meet.
 
     Example:
@@ -91,9 +90,8 @@ def ogd(
     Source: [DAM] eq. 3.
     """
     check_parts(objective, domain)
-    num_agents = num_agents_of("weights", weights)
-    if (values := concrete(weights)) is not None:
-        check_row_stochastic("weights", values)
+    wanted = stochastic_interests("weights", weights)
+    num_agents, _ = wanted.shape
     schedule, transform = as_schedule(learning_rate), transform or optax.identity()
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
@@ -101,17 +99,17 @@ def ogd(
 
     def step(state: OgdState, associations: Associations) -> tuple[OgdState, Info]:
         check_associations(state.params, associations, objective)
-        interest = jnp.asarray(weights, state.params.dtype)
+        interests = wanted.astype(state.params.dtype)
         time = state.step + 1
-        features, residuals = recall(objective, objective.residual, state.params, associations, time)
-        gradient = aggregate(interest, residuals, features[None])
+        features, residuals = recall(objective, objective.residual, state.params, associations, interests, time)
+        gradient = interests.gradient(residuals, interests.heard(features), time)
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
-            gradient = gradient + jnp.einsum("nm,mij->nij", interest, ridge) * state.params
+            gradient = gradient + interests.total(ridge) * state.params
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
         rates = rates_at(schedule, jnp.broadcast_to(time, (num_agents,)), state.params.dtype)
         moved = state.params - rates * direction
         params = jax.vmap(domain.project)(moved)
-        num_applied = jnp.sum(interest != 0, axis=1, dtype=jnp.int32)
+        num_applied = jnp.sum(interests.counted, axis=1, dtype=jnp.int32)
         return OgdState(time, params, transform_state), make_info(time, gradient, num_applied, moved, params)
 
     return Algorithm(init, step)
@@ -160,7 +158,8 @@ def c_dogd(
     Source: [DAM] eq. 5.
     """
     check_parts(objective, domain)
-    num_agents = num_agents_of("mixing", mixing)
+    check_square("mixing", np.shape(mixing))
+    num_agents = np.shape(mixing)[0]
     check_choice("order", order, ORDERS)
     if (values := concrete(mixing)) is not None:
         check_doubly_stochastic("mixing", values)
@@ -194,13 +193,13 @@ def c_dogd(
 
 
 class DamTogdState(NamedTuple):
-    """State of ``dam_togd``; D = max_delay + 1.
+    """State of ``dam_togd``; D = max_delay + 1, and K columns, one per interest (K = N for a matrix of weights).
 
     Attributes:
         step: steps made so far, ().
         params: the memories X, (N, dv, df).
         transform: state of the gradient transformation, one per agent.
-        residuals: what is under way to agent n from agent m, dl/dz of its association, (D, N, N, dv).
+        residuals: what is under way to agent n from the agent of column k, dl/dz of its association, (D, N, K, dv).
         features: the other factor of those gradients, phi of agent m's cue, (D, N, df).
         memories: the memories that were sent out, (D, N, dv, df); None for objectives without a ridge part.
         ridges: the ridge coefficients of agent m's associations, (D, N, dv, df); None likewise.
@@ -209,7 +208,7 @@ class DamTogdState(NamedTuple):
     step: Int[Array, ""]
     params: Float[Array, "N dv df"]
     transform: optax.OptState
-    residuals: Float[Array, "D N N dv"]
+    residuals: Float[Array, "D N K dv"]
     features: Float[Array, "D N df"]
     memories: Float[Array, "D N dv df"] | None
     ridges: Float[Array, "D N dv df"] | None
@@ -217,8 +216,8 @@ class DamTogdState(NamedTuple):
 
 def dam_togd(
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
-    delays: Int[ArrayLike, "N N"],
+    weights: Weights,
+    delays: Int[ArrayLike, "N K"],
     *,
     learning_rate: LearningRate,
     domain: Domain,
@@ -237,9 +236,10 @@ def dam_togd(
 
     Args:
         objective: the memory loss f.
-        weights: interest weights W, (N, N), row-stochastic.
-        delays: round trips tau, (N, N) integers, even; entries where the (concrete) weight is 0 are ignored. See
-            ``damjax.routing.compile_routes``.
+        weights: interest weights W, (N, N), row-stochastic; or a ``damjax.weights.SparseWeights`` with K entries per
+            agent, for large networks: time and memory then grow with N K.
+        delays: round trips tau, (N, N) integers, (N, K) for sparse weights, even; entries where the (concrete) weight
+            is 0 are ignored. See ``damjax.routing.compile_routes``.
         learning_rate: a float is a constant rate; a schedule maps the count t - tau_n,min, (N,), to rates, where
             tau_n,min is the shortest round trip of agent n (0 whenever w_nn > 0). Before that count reaches 1 nothing
             has arrived and the rate is 0.
@@ -270,11 +270,9 @@ def dam_togd(
     Source: [DAM] eq. 7.
     """
     check_parts(objective, domain)
-    num_agents = num_agents_of("weights", weights)
-    check_square("delays", np.shape(delays), num_agents)
-    if (values := concrete(weights)) is not None:
-        check_row_stochastic("weights", values)
-    known = None if values is None else values > 0
+    wanted = stochastic_interests("weights", weights)
+    check_delays_shape(np.shape(delays), wanted.shape)
+    known = None if (values := concrete(wanted.weights)) is None else values > 0
     if (table := concrete(delays)) is not None:
         check_delays(table, known, max_delay)
         max_delay = int(np.max(table, where=True if known is None else known, initial=max_delay or 0))
@@ -283,21 +281,21 @@ def dam_togd(
     length, schedule, transform = max_delay + 1, as_schedule(learning_rate), transform or optax.identity()
 
     # Entries without interest may hold anything: what they read is multiplied by a zero weight.
-    round_trips, wanted = jnp.asarray(delays, jnp.int32), jnp.asarray(weights) != 0
-    first_arrival = jnp.min(round_trips, axis=1, where=wanted, initial=max_delay)
+    round_trips = jnp.asarray(delays, jnp.int32)
+    first_arrival = jnp.min(round_trips, axis=1, where=wanted.counted, initial=max_delay)
     if table is None:
         # No table of round trips: it would read some other message's slot.
         possible = (round_trips >= 0) & (round_trips < length) & (round_trips % 2 == 0)
-        weights = jnp.where(wanted & ~possible, jnp.nan, weights)
+        wanted = wanted._replace(weights=jnp.where(wanted.counted & ~possible, jnp.nan, wanted.weights))
 
     def init(params: Float[ArrayLike, "N dv df"]) -> DamTogdState:
-        base = init_state(params, num_agents, transform)
-        _, value_dim, feature_dim = base.params.shape
+        base = init_state(params, wanted.shape[0], transform)
+        num_agents, value_dim, feature_dim = base.params.shape
         dtype = base.params.dtype
         with_ridge = objective.ridge is not None
         return DamTogdState(
             *base,
-            residuals=queues.init(length, (num_agents, num_agents, value_dim), dtype),
+            residuals=queues.init(length, (*wanted.shape, value_dim), dtype),
             features=queues.init(length, (num_agents, feature_dim), dtype),
             memories=queues.init(length, base.params.shape, dtype) if with_ridge else None,
             ridges=queues.init(length, base.params.shape, dtype) if with_ridge else None,
@@ -311,28 +309,27 @@ def dam_togd(
                 f" + 1 is {length}; declare the same max_delay for every part of a run"
             )
         time = state.step + 1
-        features, residuals = recall(objective, objective.residual, state.params, associations, time)
+        interests = wanted.astype(state.params.dtype)
+        features, residuals = recall(objective, objective.residual, state.params, associations, interests, time)
         state = state._replace(
             residuals=queues.push(state.residuals, time, residuals),
             features=queues.push(state.features, time, features),
         )
-        interest = jnp.asarray(weights, state.params.dtype)
-
-        def weighted(interest: Array, residuals: Array) -> Array:
-            return interest[:, :, None] * queues.pop_pairs(residuals, time, round_trips)
-
-        # Weighted once on arrival: fused into the sum, it would be done again for each of the df features.
-        arrived = materialized(weighted, time, interest, state.residuals)
-        gradient = sum_outer(arrived, queues.pop_senders(state.features, time, round_trips))
+        gradient = interests.gradient(
+            state.residuals,
+            queues.pop_senders(state.features, time, round_trips, interests.agents),
+            time,
+            read=lambda queue: queues.pop_pairs(queue, time, round_trips),
+        )
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
             assert state.memories is not None
             assert state.ridges is not None
             memories = queues.push(state.memories, time, state.params)
             ridges = queues.push(state.ridges, time, ridge)
             state = state._replace(memories=memories, ridges=ridges)
-            shrinkage = queues.pop_senders(ridges, time, round_trips)
+            shrinkage = queues.pop_senders(ridges, time, round_trips, interests.agents)
             asked = queues.pop_receivers(memories, time, round_trips)
-            gradient = gradient + jnp.einsum("nm,nmij->nij", interest, shrinkage * asked)
+            gradient = gradient + jnp.einsum("nk,nkij->nij", interests.weights, shrinkage * asked)
 
         count = time - first_arrival
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
@@ -340,7 +337,7 @@ def dam_togd(
         transform_state = jax.vmap(select)(count > 0, transform_state, state.transform)
         moved = state.params - rates_at(schedule, count, state.params.dtype) * direction
         params = jax.vmap(domain.project)(moved)
-        num_applied = jnp.sum(wanted & (time > round_trips), axis=1, dtype=jnp.int32)
+        num_applied = jnp.sum(wanted.counted & (time > round_trips), axis=1, dtype=jnp.int32)
         info = make_info(time, gradient, num_applied, moved, params)
         return state._replace(step=time, params=params, transform=transform_state), info
 

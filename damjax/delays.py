@@ -36,36 +36,42 @@ def push(queue: Float[Array, "D *item"], time: Int[Array, ""], item: Float[Array
 
 
 def pop_pairs(
-    queue: Float[Array, "D N N *item"], time: Int[Array, ""], delays: Int[Array, "N N"]
-) -> Float[Array, "N N *item"]:
-    """What arrives at ``time`` of items kept per pair: entry [n, m] of step ``time - delays[n, m]``.
+    queue: Float[Array, "D N K *item"], time: Int[Array, ""], delays: Int[Array, "N K"]
+) -> Float[Array, "N K *item"]:
+    """What arrives at ``time`` of items kept per pair: entry [n, k] of step ``time - delays[n, k]``.
 
     Example:
         >>> queue = push(init(3, (1, 1), jnp.float32), jnp.array(1), jnp.array([[5.0]]))
         >>> [float(pop_pairs(queue, jnp.array(t), jnp.array([[2]]))[0, 0]) for t in (1, 2, 3)]
         [0.0, 0.0, 5.0]
     """
-    agents = jnp.arange(delays.shape[0])
-    return _read(queue, (time - delays) % queue.shape[0], agents[:, None], agents[None, :])
+    receivers, places = jnp.arange(delays.shape[0])[:, None], jnp.arange(delays.shape[1])[None, :]
+    return _read(queue, (time - delays) % queue.shape[0], receivers, places)
 
 
 def pop_senders(
-    queue: Float[Array, "D N *item"], time: Int[Array, ""], delays: Int[Array, "N N"]
-) -> Float[Array, "N N *item"]:
-    """What arrives of items kept per sender m: entry [n, m] is item m of step ``time - delays[n, m]``.
+    queue: Float[Array, "D N *item"],
+    time: Int[Array, ""],
+    delays: Int[Array, "N K"],
+    senders: Int[Array, "#N K"] | None = None,
+) -> Float[Array, "N K *item"]:
+    """What arrives of items kept per sender: entry [n, k] is item m = senders[n, k] of step ``time - delays[n, k]``.
+
+    Without ``senders``, column m is about agent m.
 
     Example:
         >>> queue = push(init(3, (2,), jnp.float32), jnp.array(1), jnp.array([5.0, 6.0]))
         >>> pop_senders(queue, jnp.array(1), jnp.array([[0, 0], [2, 0]])).tolist()
         [[5.0, 6.0], [0.0, 6.0]]
     """
-    return _read(queue, (time - delays) % queue.shape[0], jnp.arange(delays.shape[1])[None, :])
+    senders = jnp.arange(delays.shape[1])[None, :] if senders is None else senders
+    return _read(queue, (time - delays) % queue.shape[0], senders)
 
 
 def pop_receivers(
-    queue: Float[Array, "D N *item"], time: Int[Array, ""], delays: Int[Array, "N N"]
-) -> Float[Array, "N N *item"]:
-    """What was kept by receiver n when it asked: entry [n, m] is item n of step ``time - delays[n, m]``.
+    queue: Float[Array, "D N *item"], time: Int[Array, ""], delays: Int[Array, "N K"]
+) -> Float[Array, "N K *item"]:
+    """What was kept by receiver n when it asked: entry [n, k] is item n of step ``time - delays[n, k]``.
 
     Example:
         >>> queue = push(init(3, (2,), jnp.float32), jnp.array(1), jnp.array([5.0, 6.0]))

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from damjax._checks import check_instance, check_square
+from damjax._checks import check_instance
+from damjax._layouts import Weights, as_interests
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.domains import Box, Domain, FrobeniusBall, Unconstrained
 from damjax.hindsight import best_in_hindsight
@@ -95,7 +95,7 @@ class _Run(NamedTuple):
 
 def diagnose(
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     domain: Domain,
     associations: Stream,
     trace: Trace,
@@ -104,7 +104,7 @@ def diagnose(
 
     Args:
         objective: the memory loss f.
-        weights: W, (N, N), also for algorithms that never see it.
+        weights: W, (N, N), or SparseWeights, also for algorithms that never see it.
         domain: the feasible set, also of the best memories that the run is measured by.
         associations: the stream of the run, as arrays or as a function of the 1-based time.
         trace: what ``simulate`` records by default, of at least 32 steps.
@@ -137,13 +137,13 @@ def diagnose(
     return (*_divergence(run), *_plateau(run), *_oscillation(run), *_boundary(run))
 
 
-def _check(weights: ArrayLike, associations: Stream, trace: Trace) -> None:
+def _check(weights: Weights, associations: Stream, trace: Trace) -> None:
     check_instance("trace", trace, Trace, "it must be what simulate records by default, without an observe")
     given = (weights, trace, None if callable(associations) else associations)
     if any(concrete(leaf) is None for leaf in jax.tree.leaves(given)):
         raise ValueError("weights, associations and trace must be concrete, but some are traced; diagnose outside jit")
     num_steps, num_agents = trace.params.shape[:2]
-    check_square("weights", np.shape(weights), num_agents)
+    as_interests("weights", weights, num_agents)
     if (first := int(trace.info.time[0])) != 1:
         raise ValueError(f"trace must start with step 1 but starts with {first}; concatenate the traces of its parts")
     if num_steps < MIN_STEPS:
@@ -154,7 +154,7 @@ def _check(weights: ArrayLike, associations: Stream, trace: Trace) -> None:
             raise ValueError(f"associations must have the {num_steps} steps of the trace, but have {length}")
 
 
-def _measure(objective: Objective, weights: ArrayLike, domain: Domain, associations: Stream, trace: Trace) -> _Run:
+def _measure(objective: Objective, weights: Weights, domain: Domain, associations: Stream, trace: Trace) -> _Run:
     params, num_steps = np.asarray(trace.params, float), trace.params.shape[0]
     bounded_below = objective.curvature is not None and not _is_linear(objective)
     exists = bounded_below or not isinstance(domain.shape, Unconstrained)
@@ -165,12 +165,12 @@ def _measure(objective: Objective, weights: ArrayLike, domain: Domain, associati
         norms=_norms(params),
         applied=np.asarray(trace.info.num_applied),
         projected=np.asarray(trace.info.projected)[num_steps // 2 :].mean(axis=0),
-        wanted=np.sum(np.asarray(weights) > 0, axis=1),
+        wanted=np.sum(np.asarray(as_interests("weights", weights).weights) > 0, axis=1),
         best=_hindsight(objective, weights, domain, associations, trace) if exists else None,
     )
 
 
-def _hindsight(objective: Objective, weights: ArrayLike, domain: Domain, associations: Stream, trace: Trace) -> _Best:
+def _hindsight(objective: Objective, weights: Weights, domain: Domain, associations: Stream, trace: Trace) -> _Best:
     num_steps = trace.params.shape[0]
     stream = jax.vmap(associations)(jnp.arange(1, num_steps + 1)) if callable(associations) else associations
     horizons = _horizons(num_steps)

@@ -58,10 +58,10 @@ def project(shape: Shape, tree: Any) -> Any:
     """
     match shape:
         case FrobeniusBall(radius):
-            inside = optax.tree.norm(tree, squared=True) <= radius**2
-            shrunk = optax.projections.projection_l2_ball(tree, radius)
-            # The scaling alone would move points of the ball by a rounding error.
-            return jax.tree.map(lambda old, new: jnp.where(inside, old, new.astype(old.dtype)), tree, shrunk)
+            squared = optax.tree.norm(tree, squared=True)
+            # Exactly 1 for a point of the ball; the root is kept off zero, where it has no slope.
+            norm = jnp.sqrt(jnp.maximum(squared, jnp.finfo(squared.dtype).tiny))
+            return jax.tree.map(lambda leaf: (leaf * (radius / jnp.maximum(norm, radius))).astype(leaf.dtype), tree)
         case Box(lower, upper):
             clip = optax.projections.projection_box
             return jax.tree.map(lambda leaf: clip(leaf, lower, upper).astype(leaf.dtype), tree)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_square
+from damjax._layouts import Interests, Weights, as_interests
 from damjax._steps import ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.comparators import Comparator, Moments, best, minimize
@@ -62,7 +62,7 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
 
 def best_in_hindsight(
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     domain: Domain,
     associations: Stream,
     horizons: Horizons,
@@ -73,7 +73,7 @@ def best_in_hindsight(
 
     Args:
         objective: the memory loss f; not quadratic, it must declare its smoothness.
-        weights: W, (N, N).
+        weights: W, (N, N), or SparseWeights.
         domain: the feasible set; bounded unless the objective is quadratic.
         associations: the stream, or a function of the time.
         horizons: increasing step counts, (H,), concrete.
@@ -98,12 +98,12 @@ def best_in_hindsight(
     return _best_by_samples(objective, weights, domain, associations, checked_horizons(horizons))
 
 
-def best_losses(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N"]:
+def best_losses(sources: Moments, weights: Weights, domain: Domain) -> Float[Array, "H N"]:
     """The least cumulative loss in hindsight, min_U sum_m w_nm F_m(U), for moments (H, N) of the agents' own losses."""
     return best(_interests(sources, weights, domain), domain).loss
 
 
-def best_memories(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Domain) -> Float[Array, "H N dv df"]:
+def best_memories(sources: Moments, weights: Weights, domain: Domain) -> Float[Array, "H N dv df"]:
     """The best memories in hindsight, one per horizon and agent, for moments (H, N) of the agents' own losses."""
     return best(_interests(sources, weights, domain), domain).params
 
@@ -111,10 +111,10 @@ def best_memories(sources: Moments, weights: Float[ArrayLike, "N N"], domain: Do
 class _Samples(NamedTuple):
     """A stream as the losses see it."""
 
-    features: Float[Array, "T N df"]
-    values: Float[Array, "T N dv"]
+    features: Float[Array, "T K df"]
+    values: Float[Array, "T K dv"]
     times: Float[Array, "T"]
-    ridge: Float[Array, "T N dv df"] | None
+    ridge: Float[Array, "T K dv df"] | None
 
 
 def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Samples:
@@ -130,7 +130,7 @@ def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Sam
 
 
 def _weighted_loss(
-    objective: Objective, samples: _Samples, share: Float[Array, "T N"]
+    objective: Objective, samples: _Samples, share: Float[Array, "T K"]
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Float[Array, ""]]:
     """F(U) = sum_t sum_m share_tm f_mt(U), its gradient, and a Lipschitz constant of the gradient."""
     features, values, times, ridge = samples
@@ -154,7 +154,7 @@ def _weighted_loss(
 
 
 def _best_by_samples(
-    objective: Objective, weights: ArrayLike, domain: Domain, associations: Stream, steps: list[int]
+    objective: Objective, weights: Weights, domain: Domain, associations: Stream, steps: list[int]
 ) -> Comparator:
     """Sums over the stream itself, one horizon after the other, each from the memories of the one before."""
     if objective.smoothness is None:
@@ -169,30 +169,37 @@ def _best_by_samples(
         )
     samples = _samples(objective, associations, steps[-1])
     _, num_agents, value_dim = samples.values.shape
-    check_square("weights", np.shape(weights), num_agents)
     dtype = samples.values.dtype
+    interests = as_interests("weights", weights, num_agents).astype(dtype)
 
-    def solve(start: Array, interest: Array, horizon: Array) -> Comparator:
-        share = (samples.times <= horizon)[:, None] * interest
-        loss, gradient, steepness = _weighted_loss(objective, samples, share)
+    def solve(start: Array, row: Interests, horizon: Array) -> Comparator:
+        share = (samples.times <= horizon)[:, None] * row.weights
+        loss, gradient, steepness = _weighted_loss(objective, _heard(samples, row.agents), share)
         tolerance = float(jnp.finfo(dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))
         return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient)
 
     def advance(starts: Array, horizon: Array) -> tuple[Array, Comparator]:
-        found = jax.vmap(solve, in_axes=(0, 0, None))(starts, jnp.asarray(weights, dtype), horizon)
+        found = jax.vmap(solve, in_axes=(0, 0, None))(starts, interests, horizon)
         return jax.lax.stop_gradient(found.params), found
 
     first = jnp.zeros((num_agents, value_dim, samples.features.shape[2]), dtype)
     return jax.lax.scan(advance, first, jnp.array(steps, dtype))[1]
 
 
-def _interests(sources: Moments, weights: ArrayLike, domain: Domain) -> Moments:
+def _heard(samples: _Samples, agents: Int[Array, "K"] | None) -> _Samples:
+    """What one agent hears of everyone's samples."""
+    if agents is None:
+        return samples
+    features, values, times, ridge = samples
+    return _Samples(features[:, agents], values[:, agents], times, None if ridge is None else ridge[:, agents])
+
+
+def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
     """What each agent is measured by: the sources' moments weighted by its interests."""
-    check_square("weights", np.shape(weights), sources.linear.shape[1])
+    interests = as_interests("weights", weights, sources.linear.shape[1])
     if isinstance(domain.shape, Unconstrained) and sources.hessian is None and sources.ridge is None:
         raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
-    interest = jnp.asarray(weights, sources.linear.dtype)
-    return jax.tree.map(lambda leaf: jnp.einsum("nm,hm...->hn...", interest, leaf), sources)
+    return jax.tree.map(jax.vmap(interests.total), sources)
 
 
 def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]], Associations]:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_square
 from damjax._contractions import sum_last
+from damjax._layouts import Weights, as_interests
 from damjax._steps import check_associations, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
 from damjax.domains import Domain
@@ -26,7 +26,7 @@ GAP_SHARE = 1e-3  # of the regret: what a comparator may leave undecided before 
 
 def step_losses(
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     params: Float[ArrayLike, "N dv df"],
     associations: Associations,
     time: Int[ArrayLike, ""] | int,
@@ -43,17 +43,16 @@ def step_losses(
     if (now := concrete(time)) is not None and np.any(now < 1):
         raise ValueError(f"time must be a 1-based step count, but it is {now}")
     params, time = jnp.asarray(params), jnp.asarray(time)
-    check_square("weights", np.shape(weights), params.shape[0])
+    interests = as_interests("weights", weights, params.shape[0]).astype(params.dtype)
     check_associations(params, associations, objective)
-    _, losses = recall(objective, objective.loss, params, associations, time)
-    interest = jnp.asarray(weights, params.dtype)
-    total = sum_last(interest * losses)
+    _, losses = recall(objective, objective.loss, params, associations, interests, time)
+    total = sum_last(interests.weights * losses)
     if (ridge := ridge_coefficients(objective, associations, time, params)) is not None:
-        total = total + 0.5 * jnp.einsum("nm,mij,nij->n", interest, ridge, params**2)
+        total = total + 0.5 * jnp.einsum("nij,nij->n", interests.total(ridge), params**2)
     return total
 
 
-def observe_losses(objective: Objective, weights: Float[ArrayLike, "N N"]) -> Observer:
+def observe_losses(objective: Objective, weights: Weights) -> Observer:
     """An observer for ``simulate`` that keeps the personalised losses, (T, N), and not the memories.
 
     Example:
@@ -75,7 +74,7 @@ def observe_losses(objective: Objective, weights: Float[ArrayLike, "N N"]) -> Ob
 
 def personalized_losses(
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     trace_params: Float[ArrayLike, "T N dv df"],
     associations: Associations,
 ) -> Float[Array, "T N"]:
@@ -83,7 +82,7 @@ def personalized_losses(
 
     Args:
         objective: the memory loss f.
-        weights: W, (N, N).
+        weights: W, (N, N), or SparseWeights.
         trace_params: X_1..X_T as ``simulate`` records them, (T, N, dv, df).
         associations: the stream, every field with a leading T.
 
@@ -103,7 +102,7 @@ def personalized_losses(
 def static_regret(
     losses: Float[ArrayLike, "T N"],
     objective: Objective,
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     domain: Domain,
     associations: Stream,
     horizons: Horizons,
@@ -113,7 +112,7 @@ def static_regret(
     Args:
         losses: personalised losses of the run, (T, N), from ``personalized_losses`` or ``observe_losses``.
         objective: the memory loss f.
-        weights: W, (N, N).
+        weights: W, (N, N), or SparseWeights.
         domain: the feasible set of the comparators; bounded unless the objective is quadratic.
         associations: the stream of the run, as arrays or as a function of the time.
         horizons: increasing step counts, at most T, (H,), concrete.
@@ -146,7 +145,7 @@ def static_regret(
         ((2, 2), True)
     """
     steps = checked_horizons(horizons)
-    expected = (np.shape(losses)[0], np.shape(weights)[0])
+    expected = (np.shape(losses)[0], as_interests("weights", weights).shape[0])
     if np.shape(losses) != expected:
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")
     if steps[-1] > losses.shape[0]:

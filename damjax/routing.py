@@ -11,9 +11,10 @@ from typing import NamedTuple
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from damjax._checks import check_choice, check_count, check_row_stochastic, check_square
+from damjax._sparse import SparseWeights, check_sparse
 from damjax._steiner import Edge, dreyfus_wagner, orient, shortest_path_tree
 from damjax.graphs import canonical
 
@@ -25,15 +26,20 @@ MAX_EXACT_TERMINALS = 12  # the exact tree costs 3^(terminals - 1): about a seco
 class Routes:
     """What ``compile_routes`` found.
 
+    Entry [n, m] of a table is about agents n and m; entry [n, k], where the weights were sparse, about agents n and
+    agents[n, k].
+
     Attributes:
-        hops: edges on the tree path from n to m, (N, N) int32; -1 where n has no interest in m.
-        delays: round trip in steps, 2 * hops, (N, N) int32; 0 where there is no interest.
+        hops: edges on the tree path from n to m, (N, N) or (N, K) int32; -1 where n has no interest in m.
+        delays: round trip in steps, 2 * hops, (N, N) or (N, K) int32; 0 where there is no interest.
         trees: per agent its tree as edges (parent, child), nearest to the root first.
+        agents: those of the sparse weights, (N, K); None for a matrix of weights.
     """
 
-    hops: Int[np.ndarray, "N N"]
-    delays: Int[np.ndarray, "N N"]
+    hops: Int[np.ndarray, "N K"]
+    delays: Int[np.ndarray, "N K"]
     trees: tuple[tuple[Edge, ...], ...]
+    agents: Int[np.ndarray, "N K"] | None = None
 
     @property
     def max_delay(self) -> int:
@@ -63,14 +69,15 @@ class PathLinks(NamedTuple):
 
     Attributes:
         links: the links that some tree uses, (smaller node, larger node), sorted.
-        crosses: whether the path between n and m on n's tree crosses link e, (N, N, E).
+        crosses: whether the path between n and m on n's tree crosses link e, (N, N, E), or (N, K, E) where the weights
+            were sparse.
     """
 
     links: tuple[Edge, ...]
-    crosses: Bool[np.ndarray, "N N E"]
+    crosses: Bool[np.ndarray, "N K E"]
 
 
-def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "steiner") -> Routes:
+def compile_routes(graph: nx.Graph, weights: npt.ArrayLike | SparseWeights, *, method: str = "steiner") -> Routes:
     """For each agent a tree over itself and the agents it is interested in, and from the trees the delay table.
 
     Deterministic: the same edges and weights give the same trees, whatever the order in which the graph was built.
@@ -78,7 +85,8 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
 
     Args:
         graph: undirected, nodes 0..N-1, no self-loops. It need not be connected, as long as every interest is.
-        weights: (N, N), row-stochastic; agent n's tree reaches every m with weights[n, m] > 0.
+        weights: (N, N), row-stochastic; agent n's tree reaches every m with weights[n, m] > 0. Or a
+            ``damjax.weights.SparseWeights``; then the tables are (N, K), like its fields.
         method: "steiner", the approximation of Kou, Markowsky and Berman as networkx has it, within
             2 (1 - 1/terminals) of the fewest edges; "steiner_mehlhorn", Mehlhorn's, the same guarantee and faster on
             large graphs; "exact", the fewest edges (Dreyfus and Wagner) and among those the least weighted delay, for
@@ -102,17 +110,17 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
     Source: [DAM] sec. 4; the tree is [DAM]'s Steiner tree rooted at n.
     """
     check_choice("method", method, METHODS)
-    links, interest = canonical(graph), np.asarray(weights)
-    num_agents = links.number_of_nodes()
-    check_square("weights", interest.shape, num_agents)
-    check_row_stochastic("weights", interest)
+    links = canonical(graph)
+    agents, interest = _interests(weights, links.number_of_nodes())
 
-    hops = np.full((num_agents, num_agents), -1, np.int32)
+    hops = np.full(interest.shape, -1, np.int32)
     components = {node: members for members in map(frozenset, nx.connected_components(links)) for node in members}
     neighbors = {node: sorted(links[node]) for node in links}
     trees = []
-    for agent in range(num_agents):
-        interests = {int(m): float(interest[agent, m]) for m in np.flatnonzero(interest[agent] > 0)}
+    for agent, row in enumerate(interest):
+        columns = _by_agent(np.flatnonzero(row > 0), agents, agent)
+        others = columns if agents is None else agents[agent, columns]
+        interests = dict(zip(others.tolist(), row[columns].tolist(), strict=True))
         _check_reachable(agent, interests, components[agent])
         if method == "shortest_path":
             tree = shortest_path_tree(neighbors, agent, interests)
@@ -121,10 +129,9 @@ def compile_routes(graph: nx.Graph, weights: npt.ArrayLike, *, method: str = "st
         depth = {agent: 0}
         for parent, child in tree:
             depth[child] = depth[parent] + 1
-        for other in interests:
-            hops[agent, other] = depth[other]
+        hops[agent, columns] = [depth[other] for other in interests]
         trees.append(tree)
-    return Routes(hops=hops, delays=np.maximum(2 * hops, 0), trees=tuple(trees))
+    return Routes(hops=hops, delays=np.maximum(2 * hops, 0), trees=tuple(trees), agents=agents)
 
 
 def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool = True) -> Traffic:
@@ -165,11 +172,32 @@ def path_links(routes: Routes) -> PathLinks:
     index = {link: i for i, link in enumerate(links)}
     crosses = np.zeros((*routes.hops.shape, len(links)), bool)
     for agent, tree in enumerate(routes.trees):
+        paths: dict[int, list[int]] = {agent: []}
         for parent, child in tree:
             # Parents come before their children, so the path to the parent is complete.
-            crosses[agent, child] = crosses[agent, parent]
-            crosses[agent, child, index[min(parent, child), max(parent, child)]] = True
-    return PathLinks(tuple(links), crosses & (routes.hops > 0)[:, :, None])
+            paths[child] = [*paths[parent], index[min(parent, child), max(parent, child)]]
+        for column in np.flatnonzero(routes.hops[agent] > 0).tolist():
+            other = column if routes.agents is None else int(routes.agents[agent, column])
+            crosses[agent, column, paths[other]] = True
+    return PathLinks(tuple(links), crosses)
+
+
+def _interests(
+    weights: npt.ArrayLike | SparseWeights, num_agents: int
+) -> tuple[Int[np.ndarray, "N K"] | None, Float[np.ndarray, "N K"]]:
+    """Whom each column is about, None where column m is about agent m, and its weights."""
+    if isinstance(weights, SparseWeights):
+        check_sparse("weights", weights, num_agents)
+        return np.asarray(weights.agents), np.asarray(weights.weights)
+    interest = np.asarray(weights)
+    check_square("weights", interest.shape, num_agents)
+    check_row_stochastic("weights", interest)
+    return None, interest
+
+
+def _by_agent(columns: np.ndarray, agents: np.ndarray | None, agent: int) -> np.ndarray:
+    """The columns in the order of whom they are about: one tree for one set of interests, whatever their order."""
+    return columns if agents is None else columns[np.argsort(agents[agent, columns])]
 
 
 def _check_reachable(agent: int, interests: dict[int, float], reachable: frozenset[int]) -> None:

@@ -1,10 +1,17 @@
-"""Interest matrices: row n says how much agent n cares about the associations of each agent."""
+"""Interest weights: row n says how much agent n cares about the associations of each agent.
+
+As a matrix (N, N), or, for networks in which every agent wants few of the others, as ``SparseWeights`` of K entries per
+agent, with which routing, algorithms and regret cost time and memory in proportion to N K.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_count, check_positive
+from damjax._checks import check_count, check_positive, check_row_stochastic, check_square
+from damjax._sparse import SparseWeights as SparseWeights
+from damjax._sparse import check_sparse, check_sparse_shape
 from damjax._types import ArrayLike, concrete
 
 
@@ -43,10 +50,131 @@ def dirichlet(
     Source: [DAM] sec. 5.
     """
     check_count("num_agents", num_agents)
-    for name, number in (("concentration", concentration), ("self_factor", self_factor)):
-        if (value := concrete(number)) is not None:
-            check_positive(name, value)
+    _check_parameters(concentration, self_factor)
     dtype = jnp.result_type(float) if dtype is None else dtype
     ones, own = jnp.ones((num_agents, num_agents), dtype), jnp.eye(num_agents, dtype=dtype)
     alpha = concentration * (ones + (self_factor - 1) * own)
     return jax.random.dirichlet(key, alpha.astype(dtype), dtype=dtype)
+
+
+def sparse_dirichlet(
+    key: Key[Array, ""],
+    num_agents: int,
+    num_interests: int,
+    *,
+    concentration: float | ArrayLike = 1.0,
+    self_factor: float | ArrayLike = 5.0,
+    dtype: jax.typing.DTypeLike | None = None,
+) -> SparseWeights:
+    """Draw interest weights for a large network: each agent wants itself and K - 1 distinct others, all equally likely.
+
+    The weights of row n ~ Dirichlet(a * (kappa, 1, .., 1)), the agent itself first. Nothing of size (N, N) is made.
+
+    Args:
+        key: typed PRNG key.
+        num_agents: N >= 1.
+        num_interests: K, the agent itself among them, 1 <= K <= N.
+        concentration: a > 0.
+        self_factor: kappa > 0, how much more of its own associations an agent wants.
+        dtype: of the weights; jax's default float otherwise.
+
+    Returns:
+        SparseWeights, (N, K).
+
+    Raises:
+        ValueError: a count, concentration or factor that is not positive; more interests than agents.
+
+    Example:
+        >>> import jax
+        >>> table = sparse_dirichlet(jax.random.key(0), 10_000, 16)
+        >>> table.agents.shape, table.agents[:, 0].tolist() == list(range(10_000))
+        ((10000, 16), True)
+    """
+    check_count("num_agents", num_agents)
+    check_count("num_interests", num_interests)
+    if num_interests > num_agents:
+        raise ValueError(f"num_interests must be at most num_agents = {num_agents}, but it is {num_interests}")
+    _check_parameters(concentration, self_factor)
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    others_key, weights_key = jax.random.split(key)
+    own = jnp.arange(num_agents, dtype=jnp.int32)[:, None]
+    # Counted from the agent itself, around the circle, the others are 1..N-1 for everyone.
+    others = (own + 1 + _distinct(others_key, num_agents, num_interests - 1, num_agents - 1)) % num_agents
+    alpha = concentration * jnp.ones(num_interests, dtype).at[0].set(self_factor)
+    weights = jax.random.dirichlet(weights_key, alpha.astype(dtype), (num_agents,), dtype)
+    return SparseWeights(jnp.concatenate([own, others], axis=1), weights)
+
+
+def sparse(weights: Float[ArrayLike, "N N"]) -> SparseWeights:
+    """The edge list of a matrix of weights, with K the largest number of interests of an agent.
+
+    Args:
+        weights: W, (N, N), row-stochastic, concrete.
+
+    Returns:
+        SparseWeights: in each row the wanted agents in order, then padding with the agent itself at weight 0.
+
+    Raises:
+        ValueError: weights that are traced, not square or not row-stochastic.
+
+    Example:
+        >>> sparse(np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]])).agents.tolist()
+        [[1, 0], [0, 2], [2, 2]]
+    """
+    check_square("weights", np.shape(weights))
+    if (values := concrete(weights)) is None:
+        raise ValueError("weights must be concrete, since the number of interests is a static length, but are traced")
+    check_row_stochastic("weights", values)
+    num_interests = int(np.max(np.sum(values > 0, axis=1)))
+    # A stable sort by wanted or not leaves the wanted agents in order.
+    agents = np.argsort(values <= 0, axis=1, kind="stable")[:, :num_interests]
+    chosen = np.take_along_axis(values, agents, axis=1)
+    agents = np.where(chosen > 0, agents, np.arange(len(values))[:, None])
+    return SparseWeights(jnp.asarray(agents, jnp.int32), jnp.asarray(chosen))
+
+
+def dense(weights: SparseWeights) -> Float[Array, "N N"]:
+    """The matrix of an edge list.
+
+    Args:
+        weights: SparseWeights, traced or not.
+
+    Returns:
+        W, (N, N).
+
+    Raises:
+        ValueError: fields that are not an edge list.
+
+    Example:
+        >>> dense(SparseWeights(np.array([[1, 0], [1, 1]]), np.array([[0.75, 0.25], [1.0, 0.0]]))).tolist()
+        [[0.25, 0.75], [0.0, 1.0]]
+    """
+    check_sparse_shape("weights", weights, None)
+    if concrete(weights.agents) is not None and concrete(weights.weights) is not None:
+        check_sparse("weights", weights)
+    values, rows = jnp.asarray(weights.weights), jnp.arange(weights.num_agents)[:, None]
+    # Added, not set: padding may name an agent that is also wanted.
+    return jnp.zeros((weights.num_agents, weights.num_agents), values.dtype).at[rows, weights.agents].add(values)
+
+
+def _check_parameters(concentration: float | ArrayLike, self_factor: float | ArrayLike) -> None:
+    for name, number in (("concentration", concentration), ("self_factor", self_factor)):
+        if (value := concrete(number)) is not None:
+            check_positive(name, value)
+
+
+def _distinct(key: Key[Array, ""], num_rows: int, num_draws: int, num_items: int) -> Int[Array, "rows draws"]:
+    """In every row that many distinct items of 0..num_items - 1, every set of them equally likely.
+
+    Floyd's way: draw from the first j items and, where that one is taken already, take item j itself, for the last
+    num_draws values of j. It costs draws squared, where shuffling would cost the number of items.
+    """
+
+    def draw(index: Int[Array, ""], taken: Int[Array, "rows draws"]) -> Int[Array, "rows draws"]:
+        newest = num_items - num_draws + index
+        drawn = jax.random.randint(jax.random.fold_in(key, index), (num_rows,), 0, newest + 1, jnp.int32)
+        again = jnp.any(taken == drawn[:, None], axis=1)
+        return taken.at[:, index].set(jnp.where(again, newest, drawn))
+
+    taken = jnp.full((num_rows, num_draws), -1, jnp.int32)
+    return jax.lax.fori_loop(0, num_draws, draw, taken) if num_draws else taken

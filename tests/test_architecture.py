@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "damjax"
 BASE = {"_types", "_checks", "_numerics"}
 ARRAYS = {"jax", "jaxtyping", "numpy", "optax"}
 FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays", "_contractions"}
-STEPS = FEEDS | {"_steps"}
+LAYOUTS = {"_layouts", "_sparse"}
+STEPS = FEEDS | LAYOUTS | {"_steps"}
 # The particle study stands on its own: nothing of the distributed half comes in.
 PARTICLES = (
     *("_roots", "bigrams", "binary", "capacity", "dynamics", "embeddings", "memories", "problem", "quantities"),
@@ -24,10 +25,12 @@ ALLOWED = {
     "_numerics": (set(), {"jax", "jaxtyping"}),
     "_steiner": (set(), {"networkx", "numpy"}),
     "_contractions": (set(), {"jax", "jaxtyping"}),
-    "_steps": (FEEDS, ARRAYS),
+    "_sparse": ({"_checks"}, {"numpy", "jaxtyping"}),
+    "_layouts": (BASE | {"_contractions", "_sparse"}, ARRAYS),
+    "_steps": (FEEDS | LAYOUTS, ARRAYS),
     "graphs": ({"_checks"}, {"networkx", "numpy"}),
-    "routing": ({"_checks", "_steiner", "graphs"}, {"networkx", "numpy", "jaxtyping"}),
-    "weights": (BASE, ARRAYS),
+    "routing": ({"_checks", "_sparse", "_steiner", "graphs"}, {"networkx", "numpy", "jaxtyping"}),
+    "weights": (BASE | {"_sparse"}, ARRAYS),
     "streams": (BASE | {"_contractions"}, ARRAYS),
     "schedules": (BASE, ARRAYS),
     "features": (BASE, ARRAYS),
@@ -51,7 +54,7 @@ ALLOWED = {
     "regret": (STEPS | {"hindsight", "simulate"}, ARRAYS),
     "bounds": ({"bounds"}, set()),
     "bounds.lipschitz": (FEEDS, ARRAYS),
-    "bounds.static": (FEEDS | {"bounds"}, ARRAYS),
+    "bounds.static": (FEEDS | LAYOUTS | {"bounds"}, ARRAYS),
     "bounds.realised": (STEPS | {"bounds"}, ARRAYS),
     "particles": ({"particles"}, set()),
     **{f"particles.{name}": (BASE | {"particles"}, ARRAYS) for name in PARTICLES},

@@ -358,7 +358,7 @@ def bad_calls():
     return [
         (lambda: weighted(2 * weights, delays, known, **fine), "weights must be row-stochastic"),
         (lambda: weighted(weights, -1.0 * delays - 1, known, **fine), "delays must be finite and non-negative"),
-        (lambda: weighted(weights, delays[:2], known, **fine), "delays must have shape (N, N)"),
+        (lambda: weighted(weights, delays[:2], known, **fine), "delays must have shape (5, 5)"),
         (lambda: weighted(weights, delays, pair, **fine), "weights must have shape (2, 2)"),
         (lambda: weighted(weights, delays, known._replace(lipschitz=jnp.ones(())), **fine), "one constant per agent"),
         (lambda: weighted(weights, delays, known._replace(diameter=np.inf), **fine), "diameter must be finite"),

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from damjax._checks import check_positive, check_row_stochastic, check_square
+from damjax._checks import check_delays_shape, check_positive
+from damjax._layouts import Weights, as_interests, stochastic_interests
 from damjax._numerics import root
 from damjax._steps import recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, LearningRate, as_schedule, concrete
@@ -30,15 +31,16 @@ class GradientNorms(NamedTuple):
     """The gradients of a run, as ``observe_gradient_norms`` keeps them.
 
     Attributes:
-        messages: ||w_nm grad f_ms(X_ns)||, by the step s at which the message sets out, (T, N, N).
+        messages: ||w_nm grad f_ms(X_ns)||, by the step s at which the message sets out, (T, N, N),
+            or (T, N, K) for sparse weights.
         applied: the norm of the aggregated gradient that agent n applies at t, (T, N).
     """
 
-    messages: Float[ArrayLike, "T N N"]
+    messages: Float[ArrayLike, "T N K"]
     applied: Float[ArrayLike, "T N"]
 
 
-def arrivals(delays: Int[ArrayLike, "N N"], horizon: int) -> Int[Array, "T N N"]:
+def arrivals(delays: Int[ArrayLike, "N K"], horizon: int) -> Int[Array, "T N K"]:
     """The table of a fixed delay: entry [s - 1, n, m] is s + tau_nm, the step at which that message arrives.
 
     Example:
@@ -50,7 +52,7 @@ def arrivals(delays: Int[ArrayLike, "N N"], horizon: int) -> Int[Array, "T N N"]
 
 
 def applied_rates(
-    schedule: LearningRate, weights: Float[ArrayLike, "N N"], delays: Int[ArrayLike, "N N"], horizon: int
+    schedule: LearningRate, weights: Weights, delays: Int[ArrayLike, "N K"], horizon: int
 ) -> Float[Array, "T N"]:
     """The rates of a DAM-TOGD run: eta_nt = schedule(t - tau_n,min), and 0 before anything can have arrived.
 
@@ -60,10 +62,11 @@ def applied_rates(
         >>> applied_rates(damjax.schedules.inverse_sqrt(1.0), weights, delays, 3).round(2).tolist()
         [[0.0, 1.0], [0.0, ...], [1.0, ...]]
     """
-    weights = jnp.asarray(weights)
-    first = jnp.min(jnp.asarray(delays), axis=1, where=weights != 0, initial=np.iinfo(np.int32).max)
+    interests = as_interests("weights", weights)
+    check_delays_shape(np.shape(delays), interests.shape)
+    first = jnp.min(jnp.asarray(delays), axis=1, where=interests.counted, initial=np.iinfo(np.int32).max)
     count = jnp.arange(1, horizon + 1)[:, None] - first
-    rates = as_schedule(schedule)(jnp.maximum(count, 1).astype(weights.dtype))
+    rates = as_schedule(schedule)(jnp.maximum(count, 1).astype(jnp.asarray(interests.weights).dtype))
     return jnp.where(count > 0, rates, 0)
 
 
@@ -79,23 +82,23 @@ def path_moves(comparators: Float[ArrayLike, "T N dv df"]) -> Float[Array, "T-1 
 
 
 def realised_delay(
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     constants: Constants,
     *,
     rates: Float[ArrayLike, "T N"],
-    arrivals: Num[ArrayLike, "T N N"],
+    arrivals: Num[ArrayLike, "T N K"],
     moves: Float[ArrayLike, "T-1 N"] | None = None,
 ) -> Float[Array, "N"]:
     """The bound for delays that are random, change with time, overtake each other or never end.
 
     Args:
-        weights: W, (N, N).
+        weights: W, (N, N), row-stochastic, or SparseWeights.
         constants: L_m and B, see ``constants``.
         rates: eta_nt, (T, N), positive and not increasing over the steps at which something arrives; see
             ``applied_rates``.
         arrivals: entry [s - 1, n, m] is the step at which agent m's gradient at X_ns arrives, >= s; anything beyond T,
-            infinity included, is on its way or lost. (T, N, N); ignored where the weight is 0. Fractions count as the
-            step after.
+            infinity included, is on its way or lost. (T, N, N), or (T, N, K) for sparse weights; ignored where the
+            weight is 0. Fractions count as the step after.
         moves: of moving comparators, from ``path_moves``, for a bound on the dynamic regret.
 
     Returns:
@@ -112,17 +115,15 @@ def realised_delay(
 
     Source: this library; the proof is that of ``weighted_delay``, message by message.
     """
-    check_square("weights", np.shape(weights))
-    num_agents = np.shape(weights)[0]
-    if (values := concrete(weights)) is not None:
-        check_row_stochastic("weights", values)
+    interests = stochastic_interests("weights", weights)
+    num_agents, _ = interests.shape
     if np.ndim(rates) != 2 or np.shape(constants.lipschitz) != (num_agents,):
         raise ValueError(
             f"rates must have shape (T, {num_agents}) and lipschitz ({num_agents},) to fit weights, but their shapes"
             f" are {np.shape(rates)} and {np.shape(constants.lipschitz)}"
         )
     horizon = np.shape(rates)[0]
-    messages = jnp.asarray(weights) * jnp.asarray(constants.lipschitz)
+    messages = jnp.asarray(interests.weights) * interests.heard(jnp.asarray(constants.lipschitz))
     return _bound(jnp.broadcast_to(messages, (horizon, *messages.shape)), None, constants, rates, arrivals, moves)
 
 
@@ -131,7 +132,7 @@ def certificate(
     diameter: float | Float[ArrayLike, ""],
     *,
     rates: Float[ArrayLike, "T N"],
-    arrivals: Num[ArrayLike, "T N N"],
+    arrivals: Num[ArrayLike, "T N K"],
     moves: Float[ArrayLike, "T-1 N"] | None = None,
 ) -> Float[Array, "N"]:
     """A bound on the regret of a finished run from its own gradients, far tighter than from constants.
@@ -170,7 +171,7 @@ def certificate(
 
 
 def observe_gradient_norms(
-    objective: Objective, weights: Float[ArrayLike, "N N"]
+    objective: Objective, weights: Weights
 ) -> Callable[[Array, Associations, Info], GradientNorms]:
     """An observer for ``simulate`` that keeps what ``certificate`` needs.
 
@@ -185,14 +186,16 @@ def observe_gradient_norms(
     """
 
     def observe(params: Float[Array, "N dv df"], associations: Associations, info: Info) -> GradientNorms:
-        features, residuals = recall(objective, objective.residual, params, associations, info.time)
+        interests = as_interests("weights", weights, params.shape[0]).astype(params.dtype)
+        features, residuals = recall(objective, objective.residual, params, associations, interests, info.time)
+        cues = interests.heard(features)
         ridge = ridge_coefficients(objective, associations, info.time, params)
         if ridge is None:
-            squared = jnp.sum(residuals**2, axis=-1) * jnp.sum(features**2, axis=-1)
+            squared = jnp.sum(residuals**2, axis=-1) * jnp.sum(cues**2, axis=-1)
         else:
-            gradients = residuals[..., :, None] * features[None, :, None, :] + ridge[None] * params[:, None]
+            gradients = residuals[..., :, None] * cues[..., None, :] + interests.heard(ridge) * params[:, None]
             squared = jnp.sum(gradients**2, axis=(-2, -1))
-        return GradientNorms(jnp.asarray(weights, params.dtype) * root(squared), info.grad_norm)
+        return GradientNorms(interests.weights * root(squared), info.grad_norm)
 
     return observe
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from damjax._checks import check_choice, check_doubly_stochastic, check_positive, check_row_stochastic, check_square
+from damjax._checks import check_choice, check_delays_shape, check_doubly_stochastic, check_positive, check_square
+from damjax._layouts import Weights, stochastic_interests
 from damjax._types import ArrayLike, concrete
 from damjax.bounds.lipschitz import Constants
 
@@ -25,7 +26,7 @@ PerAgent = Scalar | Num[ArrayLike, "N"]
 
 
 def ogd(
-    weights: Float[ArrayLike, "N N"],
+    weights: Weights,
     constants: Constants,
     *,
     scale: PerAgent,
@@ -36,7 +37,7 @@ def ogd(
     """Full-information OGD: Reg_n <= B^2 / (2 eta_T) + (Lbar^2 / 2) sum_t eta_t, that is (B^2/2c + c Lbar^2) sqrt(T).
 
     Args:
-        weights: W, (N, N), row-stochastic.
+        weights: W, (N, N), row-stochastic, or SparseWeights.
         constants: L_m and B, see ``constants``.
         scale: c > 0 of the rate, a number or one per agent.
         horizon: T > 0, steps.
@@ -123,8 +124,8 @@ def c_dogd(
 
 
 def dam_togd_printed(
-    weights: Float[ArrayLike, "N N"],
-    delays: Num[ArrayLike, "N N"],
+    weights: Weights,
+    delays: Num[ArrayLike, "N K"],
     constants: Constants,
     *,
     scale: PerAgent,
@@ -136,8 +137,8 @@ def dam_togd_printed(
         Q = (K/2) sum_m L_m + |W| K^2 sum_m tau_nm,  P = |W|^2 K^2 tau_max^2,  Ccst = (Dt/2) (K sum_m L_m + |W| B^2)
 
     Args:
-        weights: W, (N, N), row-stochastic.
-        delays: round trips tau, (N, N), any numbers >= 0; ignored where the weight is 0.
+        weights: W, (N, N), row-stochastic, or SparseWeights.
+        delays: round trips tau, shaped like the weights, any numbers >= 0; ignored where the weight is 0.
         constants: as for ``ogd``.
         scale: c > 0, a number or one per agent.
         horizon: T > 0, steps.
@@ -169,8 +170,8 @@ def dam_togd_printed(
 
 
 def dam_togd_mended(
-    weights: Float[ArrayLike, "N N"],
-    delays: Num[ArrayLike, "N N"],
+    weights: Weights,
+    delays: Num[ArrayLike, "N K"],
     constants: Constants,
     *,
     scale: PerAgent,
@@ -202,8 +203,8 @@ def dam_togd_mended(
 
 
 def weighted_delay(
-    weights: Float[ArrayLike, "N N"],
-    delays: Num[ArrayLike, "N N"],
+    weights: Weights,
+    delays: Num[ArrayLike, "N K"],
     constants: Constants,
     *,
     scale: PerAgent,
@@ -218,7 +219,7 @@ def weighted_delay(
     at zero delay OGD's own. Never above the mended bound where tau_min = 0.
 
     Args:
-        weights: W, (N, N), row-stochastic.
+        weights: W, (N, N), row-stochastic, or SparseWeights.
         delays: as for ``dam_togd_printed``.
         constants: as for ``ogd``.
         scale: c > 0, a number or one per agent.
@@ -252,9 +253,7 @@ def weighted_delay(
     return regret + travel + (agents.diameter + jnp.asarray(path_length)) * agents.late_slope
 
 
-def optimal_scale(
-    weights: Float[ArrayLike, "N N"], delays: Num[ArrayLike, "N N"], constants: Constants
-) -> Float[Array, "N"]:
+def optimal_scale(weights: Weights, delays: Num[ArrayLike, "N K"], constants: Constants) -> Float[Array, "N"]:
     """The rate constant that minimises ``weighted_delay`` for beta = 1/2 at every T: B / (2 Lbar sqrt(1/2 + tbar)).
 
     Args and Raises: as for ``weighted_delay``.
@@ -285,14 +284,12 @@ class _Interests(NamedTuple):
     diameter: Array
 
 
-def _interests(weights: ArrayLike, delays: ArrayLike | None, constants: Constants) -> _Interests:
+def _interests(weights: Weights, delays: ArrayLike | None, constants: Constants) -> _Interests:
     if np.ndim(constants.lipschitz) != 1:
         given = np.shape(constants.lipschitz)
         raise ValueError(f"lipschitz must hold one constant per agent, shape (N,), but its shape is {given}")
     num_agents = np.shape(constants.lipschitz)[0]
-    check_square("weights", np.shape(weights), num_agents)
-    if (values := concrete(weights)) is not None:
-        check_row_stochastic("weights", values)
+    interests = stochastic_interests("weights", weights, num_agents)
     for name in ("lipschitz", "diameter"):
         if (given := concrete(getattr(constants, name))) is not None:
             check_positive(name, given, allow_zero=True)
@@ -300,17 +297,16 @@ def _interests(weights: ArrayLike, delays: ArrayLike | None, constants: Constant
     slope = jnp.asarray(constants.lipschitz)
     # Whole numbers are no dtype for weights.
     slope = slope.astype(jnp.result_type(slope, float))
-    interest = jnp.asarray(weights, slope.dtype)
-    member = interest != 0
+    member, slope = interests.counted, interests.heard(slope)
     if delays is None:
-        late = table = jnp.zeros_like(interest)
+        late = table = jnp.zeros(interests.shape, slope.dtype)
     else:
-        check_square("delays", np.shape(delays), num_agents)
+        check_delays_shape(np.shape(delays), interests.shape)
         table = jnp.asarray(delays).astype(slope.dtype)
         late = jnp.where(member, table, 0)
         if (given := concrete(late)) is not None:
             check_positive("delays", given, allow_zero=True)
-    weighted = interest * slope
+    weighted = interests.astype(slope.dtype).weights * slope
     return _Interests(
         mean_slope=jnp.sum(weighted, axis=1),
         # An interest of weight 0 has a derivative too, at the delay that it would have.

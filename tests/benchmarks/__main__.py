@@ -1,4 +1,4 @@
-"""The benchmark tables: ``python -m tests.benchmarks [kernel] [gradients] [particles]``."""
+"""The benchmark tables: ``python -m tests.benchmarks [kernel] [gradients] [particles] [network]``."""
 
 import argparse
 import os
@@ -8,9 +8,9 @@ import jax
 # Before anything touches a device: one XLA device per core, so that runs can be spread over all of them.
 jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
-from tests.benchmarks import gradients, kernel, particles  # noqa: E402
+from tests.benchmarks import gradients, kernel, network, particles  # noqa: E402
 
-TABLES = ("kernel", "gradients", "particles")
+TABLES = ("kernel", "gradients", "particles", "network")
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
         gradients.table(args.steps)
     if "particles" in wanted:
         particles.table(min(args.steps, 1000))
+    if "network" in wanted:
+        network.table(min(args.steps, 40))
 
 
 if __name__ == "__main__":

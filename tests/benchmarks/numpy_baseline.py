@@ -39,3 +39,38 @@ def dam_togd(keys, values, weights, delays, *, scale, radius):
         norm = np.sqrt((params**2).sum((-2, -1), keepdims=True))
         params *= radius / np.maximum(norm, radius)
     return params, losses
+
+
+def network(keys, values, agents, weights, delays, *, scale, radius):
+    """One large network: keys (T, N, dk), values (T, N, dv), agents, weights and delays (N, K); the final memories.
+
+    Every array that a step fills is made once, and the gathers and products write into it: with a fresh one each step
+    the same program takes two to three times as long, for the pages that the system must clear.
+    """
+    num_steps, num_agents, key_dim = keys.shape
+    value_dim, dtype = values.shape[-1], keys.dtype
+    num_interests, length = agents.shape[1], int(delays.max()) + 1
+    params = np.zeros((num_agents, value_dim, key_dim), dtype)
+    residuals = np.zeros((length, num_agents, num_interests, value_dim), dtype)
+    features = np.zeros((length, num_agents, key_dim), dtype)
+    cues, arrived = (np.empty((num_agents, num_interests, key_dim), dtype) for _ in range(2))
+    answers, weighted = (np.empty((num_agents, num_interests, value_dim), dtype) for _ in range(2))
+    gradient = np.empty_like(params)
+    pairs = np.arange(num_agents * num_interests).reshape(num_agents, num_interests)
+    for time in range(1, num_steps + 1):
+        key, value = keys[time - 1], values[time - 1]
+        np.take(key, agents, axis=0, out=cues, mode="clip")
+        np.take(value, agents, axis=0, out=answers, mode="clip")
+        residual = residuals[time % length]
+        np.matmul(cues, params.swapaxes(1, 2), out=residual)
+        residual -= answers
+        features[time % length] = key
+        slots = (time - delays) % length
+        np.take(residuals.reshape(-1, value_dim), slots * pairs.size + pairs, axis=0, out=weighted, mode="clip")
+        np.take(features.reshape(-1, key_dim), slots * num_agents + agents, axis=0, out=arrived, mode="clip")
+        weighted *= (dtype.type(scale / np.sqrt(time)) * weights)[..., None]
+        np.matmul(weighted.swapaxes(1, 2), arrived, out=gradient)
+        params -= gradient
+        norm = np.sqrt(np.einsum("nij,nij->n", params, params))
+        params *= (radius / np.maximum(norm, radius))[:, None, None]
+    return params
