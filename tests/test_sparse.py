@@ -123,9 +123,9 @@ def test_diagnoses_equal_those_of_the_matrix():
         assert ours.value == pytest.approx(theirs.value)
 
 
-def test_many_interests_and_large_memories(num_agents=36, key_dim=40, value_dim=5):
+def test_many_interests_and_large_memories():
     """Where the matrix form takes its other formulation."""
-    rng = np.random.default_rng(6)
+    rng, num_agents, key_dim, value_dim = np.random.default_rng(6), 36, 40, 5
     weights = interests(rng, num_agents, density=1.0, keep_self=1.0)
     table = shuffled(rng, sparse(weights), spare=2)
     graph = nx.star_graph(num_agents - 1)
