@@ -125,8 +125,7 @@ def test_diagnoses_equal_those_of_the_matrix():
 
 def test_many_interests_and_large_memories():
     """Where the matrix form takes its other formulation."""
-    num_agents, key_dim, value_dim = 36, 40, 5
-    rng = np.random.default_rng(6)
+    rng, num_agents, key_dim, value_dim = np.random.default_rng(6), 36, 40, 5
     weights = interests(rng, num_agents, density=1.0, keep_self=1.0)
     table = shuffled(rng, sparse(weights), spare=2)
     graph = nx.star_graph(num_agents - 1)

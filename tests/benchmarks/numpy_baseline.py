@@ -41,11 +41,11 @@ def dam_togd(keys, values, weights, delays, *, scale, radius):
     return params, losses
 
 
-def network(keys, values, agents, weights, delays, *, scale, radius):
+def network(keys, values, agents, weights, delays, *, scale, radius, reuse):
     """One large network: keys (T, N, dk), values (T, N, dv), agents, weights and delays (N, K); the final memories.
 
-    Every array that a step fills is made once, and the gathers and products write into it: with a fresh one each step
-    the same program takes two to three times as long, for the pages that the system must clear.
+    With ``reuse``, gathers and products write into arrays that are made once. With fresh ones at each step the same
+    program takes two to three times as long, for the pages that the system must clear.
     """
     num_steps, num_agents, key_dim = keys.shape
     value_dim, dtype = values.shape[-1], keys.dtype
@@ -53,24 +53,22 @@ def network(keys, values, agents, weights, delays, *, scale, radius):
     params = np.zeros((num_agents, value_dim, key_dim), dtype)
     residuals = np.zeros((length, num_agents, num_interests, value_dim), dtype)
     features = np.zeros((length, num_agents, key_dim), dtype)
-    cues, arrived = (np.empty((num_agents, num_interests, key_dim), dtype) for _ in range(2))
-    answers, weighted = (np.empty((num_agents, num_interests, value_dim), dtype) for _ in range(2))
-    gradient = np.empty_like(params)
+    by_key, by_value = (num_agents, num_interests, key_dim), (num_agents, num_interests, value_dim)
+    shapes = (by_key, by_value, by_value, by_key, params.shape)
+    rooms = [np.empty(shape, dtype) if reuse else None for shape in shapes]
     pairs = np.arange(num_agents * num_interests).reshape(num_agents, num_interests)
     for time in range(1, num_steps + 1):
         key, value = keys[time - 1], values[time - 1]
-        np.take(key, agents, axis=0, out=cues, mode="clip")
-        np.take(value, agents, axis=0, out=answers, mode="clip")
-        residual = residuals[time % length]
-        np.matmul(cues, params.swapaxes(1, 2), out=residual)
-        residual -= answers
+        cues = np.take(key, agents, axis=0, out=rooms[0], mode="clip")
+        residual = np.matmul(cues, params.swapaxes(1, 2), out=residuals[time % length])
+        residual -= np.take(value, agents, axis=0, out=rooms[1], mode="clip")
         features[time % length] = key
         slots = (time - delays) % length
-        np.take(residuals.reshape(-1, value_dim), slots * pairs.size + pairs, axis=0, out=weighted, mode="clip")
-        np.take(features.reshape(-1, key_dim), slots * num_agents + agents, axis=0, out=arrived, mode="clip")
+        old = residuals.reshape(-1, value_dim)
+        weighted = np.take(old, slots * pairs.size + pairs, axis=0, out=rooms[2], mode="clip")
         weighted *= (dtype.type(scale / np.sqrt(time)) * weights)[..., None]
-        np.matmul(weighted.swapaxes(1, 2), arrived, out=gradient)
-        params -= gradient
+        arrived = np.take(features.reshape(-1, key_dim), slots * num_agents + agents, axis=0, out=rooms[3], mode="clip")
+        params -= np.matmul(weighted.swapaxes(1, 2), arrived, out=rooms[4])
         norm = np.sqrt(np.einsum("nij,nij->n", params, params))
         params *= (radius / np.maximum(norm, radius))[:, None, None]
     return params
