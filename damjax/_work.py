@@ -74,7 +74,9 @@ class Work(NamedTuple):
             check_count("memory", memory)
         most = LARGEST_BATCH.get(self.devices[0].platform, LARGEST_BATCH_ELSEWHERE)
         longest = max(len(group.runs) for group in self.plan.groups)
-        return fit_batch_size(self.programs, min(most, -(-longest // len(self.devices))), memory)
+        # As few rounds as can be, all of about one size: what a batch has too many is computed in vain.
+        rounds = -(-longest // (most * len(self.devices)))
+        return fit_batch_size(self.programs, -(-longest // (rounds * len(self.devices))), memory)
 
     def results(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Name -> shape and dtype of what one run returns."""

@@ -1,5 +1,7 @@
 """What the particle figures (d)-(h) claim, measured with the figures' own programs at a smaller size."""
 
+import dataclasses
+import functools
 import itertools
 
 import jax
@@ -9,6 +11,7 @@ import optax
 import pytest
 
 from damjax import particles
+from paper_figs import _sweeps
 from paper_figs.particles import _common, capacity, correlations, factorised, normalization, zipf_tokens
 
 
@@ -45,8 +48,10 @@ def test_few_dimensions_and_large_steps_spike(zipf_panels):
 
 
 def fractions(num_tokens, dims, num_draws):
+    run = functools.partial(capacity.separable, num_tokens=num_tokens, protocol=capacity.Protocol())
     keys = jax.random.split(jax.random.key(1), num_draws)
-    return np.asarray(capacity.separable(keys, num_tokens, dims, capacity.Protocol())).mean(axis=1)
+    found = _sweeps.quiet("separable", run, keys=keys, ratio=np.array(dims) / num_tokens)
+    return np.asarray(found["value"]).mean(axis=1)
 
 
 def test_descent_separates_as_often_as_covers_theorem_says():
@@ -65,7 +70,9 @@ def test_descent_separates_as_often_as_covers_theorem_says():
 
 def test_rare_tokens_are_forgotten():
     protocol = capacity.Protocol(num_tokens=15, dims=(3, 4, 6), num_steps=500)
-    recalled = np.asarray(capacity.recall(jax.random.split(jax.random.key(2), 64), protocol))
+    run = functools.partial(capacity.recall, protocol=protocol)
+    keys = jax.random.split(jax.random.key(2), 64)
+    recalled = np.asarray(_sweeps.quiet("recall", run, keys=keys, dim=protocol.dims)["value"])
     ranks, accuracy = _common.by_rank(recalled)
     np.testing.assert_array_equal(ranks, [1, 2.5, 5.5, 11.5])
     for of_dim in accuracy:
@@ -78,7 +85,8 @@ def test_rare_tokens_are_forgotten():
 def test_the_calibration_gap():
     shares = []
     for dim in (2, 8):
-        found, least = capacity.gap(jax.random.split(jax.random.key(3), 256), dim, 1.0)
+        run = jax.jit(jax.vmap(lambda key, dim=dim: capacity.gap(key, dim, 1.0)))
+        found, least = map(run(jax.random.split(jax.random.key(3), 256)).get, ("minimiser", "best"))
         # No class assignment of these tokens can be learnt: at best the rarest is given up.
         np.testing.assert_allclose(least, particles.embeddings.zipf(dim + 1)[-1])
         assert jnp.all(found >= least - 1e-9)
@@ -137,11 +145,11 @@ def test_memories_of_equal_size():
 def test_low_rank_lowers_the_loss_and_not_the_errors():
     protocol = factorised.Protocol(num_seeds=16, num_steps=300)
     # Each at the step size that the figure finds best.
-    full, thin, narrow = (
+    shapes = tuple(
         shape._replace(learning_rates=(rate,)) for shape, rate in zip(protocol.shapes, (30.0, 2.0, 2.0), strict=False)
     )
-    runs = [factorised.train(shape, protocol)[0] for shape in (full, thin, narrow)]
-    losses, errors = ([np.asarray(getattr(run, kind)[0, :, -1]) for run in runs] for kind in ("losses", "errors"))
+    found = factorised.train(dataclasses.replace(protocol, shapes=shapes))
+    losses, errors = (np.asarray(found[kind])[..., -1] for kind in ("losses", "errors"))
     assert interval(losses[1] - losses[0])[1] < -0.1
     assert interval(errors[1] - errors[0])[0] > -0.05
     # With the full memory's own embeddings low rank only takes away.

@@ -1,7 +1,7 @@
 """What the particle figures share: trained memories seen through numbers, and how a figure is drawn and saved."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from damjax import particles, plotting
 from paper_figs import _output, _panels
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 
 STEP = "step t"
 LOSS = "loss (nats)"
@@ -74,6 +75,16 @@ def log_times(num_steps: int, num_points: int = 25) -> np.ndarray:
     return np.unique(np.geomspace(1, num_steps, num_points).round().astype(int))
 
 
+def one_key() -> jax.Array:
+    """The keys of a sweep in which nothing is random, (1,)."""
+    return jax.random.key(0)[None]
+
+
+def by_rate(rates: Iterable[float], curves: Iterable[Any]) -> dict[str, Any]:
+    """Curves by the step size, as legends have it."""
+    return {rf"$\eta$ = {rate:g}": curve for rate, curve in zip(rates, curves, strict=True)}
+
+
 def draw_against_steps(axes: Axes, panel: Panel, title: str, ylabel: str, *, log: bool = True) -> None:
     """Curves against steps on a logarithmic axis; ``log`` says whether the values have one too."""
     if log:
@@ -82,6 +93,13 @@ def draw_against_steps(axes: Axes, panel: Panel, title: str, ylabel: str, *, log
         plotting.curves(axes, panel.x, panel.samples)
         axes.set(xlabel=panel.label, title=title, ylabel=ylabel)
     plotting.log_axis(axes.xaxis, _panels.POWERS)
+
+
+def draw_closed_form(axes: Axes, panel: Panel) -> None:
+    """What was measured, drawn before, as markers only, and over them the lines that theory has for each."""
+    for line, curve in zip(axes.get_lines(), panel.samples.values(), strict=True):
+        line.set_linestyle("none")
+        axes.plot(panel.x, curve[0], color=line.get_color(), linewidth=1)
 
 
 def note(figure: Figure, text: str) -> None:
@@ -113,14 +131,14 @@ def maker(
         name: of the figure.
         protocol: at full size.
         changes: to the protocol, for the quick version.
-        compute: ``compute(protocol, advance=...) -> panels``.
+        compute: ``compute(protocol, sweep) -> panels``.
         draw: ``draw(panels, protocol) -> figure``.
     """
 
-    def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+    def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
         """Compute, draw and save the figure; return the files."""
         sized = resized(protocol, changes if quick else {}, num_seeds)
-        panels = compute(sized, advance=advance)
+        panels = compute(sized, sweep)
         return _output.save(name, draw(panels, sized), _panels.tables(panels), settings(name, sized, quick), out)
 
     return make
@@ -143,15 +161,19 @@ def gaussian(key: jax.Array, num_tokens: int, dim: jax.Array, max_dim: int) -> j
     return jnp.where(jnp.arange(max_dim) < dim, rows * jnp.sqrt(max_dim / dim), 0)
 
 
-def own_classes(key: jax.Array, num_tokens: int, dim: jax.Array, *, max_dim: int, exponent: float) -> particles.Problem:
-    """Zipf tokens, each its own class, with inputs and outputs uniform on the sphere of d dimensions."""
+def spheres(key: jax.Array, num_tokens: int, dim: jax.Array, max_dim: int) -> tuple[jax.Array, jax.Array]:
+    """Inputs and outputs uniform on the sphere of d dimensions, as ``gaussian``."""
     inputs, outputs = (gaussian(part, num_tokens, dim, max_dim) for part in jax.random.split(key))
-    return particles.from_embeddings(
-        inputs / jnp.linalg.norm(inputs, axis=1, keepdims=True),
-        outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True),
-        particles.embeddings.zipf(num_tokens, exponent),
-        particles.one_hot(np.arange(num_tokens), num_tokens),
+    return inputs / jnp.linalg.norm(inputs, axis=1, keepdims=True), outputs / jnp.linalg.norm(
+        outputs, axis=1, keepdims=True
     )
+
+
+def own_classes(inputs: jax.Array, outputs: jax.Array, exponent: float) -> particles.Problem:
+    """Zipf tokens, each its own class."""
+    num_tokens = len(inputs)
+    targets = particles.one_hot(np.arange(num_tokens), num_tokens)
+    return particles.from_embeddings(inputs, outputs, particles.embeddings.zipf(num_tokens, exponent), targets)
 
 
 def by_rank(recalled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

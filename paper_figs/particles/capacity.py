@@ -1,9 +1,9 @@
 """(e) Capacity against d/N: Cover's theorem for two classes, rare tokens forgotten, and the calibration gap."""
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,9 @@ import optax
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _panels
+from paper_figs import _panels, _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 
 
@@ -59,37 +60,28 @@ def cover(num_tokens: int, dim: int) -> float:
     return sum(math.comb(num_tokens - 1, k) for k in range(dim)) / 2 ** (num_tokens - 1)
 
 
-def separable(keys: jax.Array, num_tokens: int, dims: Sequence[int], protocol: Protocol) -> jax.Array:
-    """Which problems of two random classes with Gaussian embeddings descent solved, (dims, keys) of 0 and 1."""
+def separable(key: jax.Array, num_tokens: int, ratio: jax.Array, protocol: Protocol) -> jax.Array:
+    """Whether descent solved a problem of two random classes with Gaussian embeddings in d = ratio N, 0 or 1."""
     optimizer = optax.sgd(protocol.separation_rate, protocol.momentum, nesterov=True)
     dynamics = particles.descent(particles.particle_system(num_tokens, 2), optimizer)
-
-    def solved(dim, key):
-        input_key, class_key = jax.random.split(key)
-        inputs = _common.gaussian(input_key, num_tokens, dim, num_tokens)
-        classes = jax.random.bernoulli(class_key, shape=(num_tokens,)).astype(int)
-        uniform = particles.embeddings.zipf(num_tokens, 0.0)
-        problem = particles.from_embeddings(inputs, jnp.eye(2), uniform, particles.one_hot(classes, 2))
-        start = jnp.zeros((num_tokens, 2))
-        state, _ = particles.evolve(dynamics, start, problem, protocol.separation_steps, observe=lambda _: None)
-        return jnp.all(particles.margins(state.params, problem) > 0).astype(float)
-
-    return jax.jit(jax.vmap(jax.vmap(solved, (None, 0)), (0, None)))(jnp.array(dims), keys)
+    input_key, class_key = jax.random.split(key)
+    inputs = _common.gaussian(input_key, num_tokens, jnp.round(ratio * num_tokens), num_tokens)
+    classes = jax.random.bernoulli(class_key, shape=(num_tokens,)).astype(int)
+    uniform = particles.embeddings.zipf(num_tokens, 0.0)
+    problem = particles.from_embeddings(inputs, jnp.eye(2), uniform, particles.one_hot(classes, 2))
+    start = jnp.zeros((num_tokens, 2))
+    state, _ = particles.evolve(dynamics, start, problem, protocol.separation_steps, observe=lambda _: None)
+    return jnp.all(particles.margins(state.params, problem) > 0).astype(float)
 
 
-def recall(keys: jax.Array, protocol: Protocol) -> jax.Array:
-    """Which tokens are recalled after training, (dims, keys, N) of 0 and 1; every token is its own class."""
+def recall(key: jax.Array, dim: jax.Array, protocol: Protocol) -> jax.Array:
+    """Which tokens are recalled after training, (N,) of 0 and 1; every token is its own class."""
     num_tokens = protocol.num_tokens
     dynamics = particles.descent(particles.particle_system(num_tokens, num_tokens), protocol.learning_rate)
-    max_dim, exponent = max(protocol.dims), protocol.exponent
-
-    def recalled(dim, key):
-        problem = _common.own_classes(key, num_tokens, dim, max_dim=max_dim, exponent=exponent)
-        start = jnp.zeros((num_tokens, num_tokens))
-        state, _ = particles.evolve(dynamics, start, problem, protocol.num_steps, observe=lambda _: None)
-        return particles.recalled(state.params, problem).astype(float)
-
-    return jax.jit(jax.vmap(jax.vmap(recalled, (None, 0)), (0, None)))(jnp.array(protocol.dims), keys)
+    problem = _common.own_classes(*_common.spheres(key, num_tokens, dim, max(protocol.dims)), protocol.exponent)
+    start = jnp.zeros((num_tokens, num_tokens))
+    state, _ = particles.evolve(dynamics, start, problem, protocol.num_steps, observe=lambda _: None)
+    return particles.recalled(state.params, problem).astype(float)
 
 
 def inseparable(key: jax.Array, dim: int, exponent: float) -> particles.Problem:
@@ -103,51 +95,48 @@ def inseparable(key: jax.Array, dim: int, exponent: float) -> particles.Problem:
     return particles.from_embeddings(inputs, jnp.eye(2), frequencies, particles.one_hot(classes, 2))
 
 
-def gap(keys: jax.Array, dim: int, exponent: float) -> tuple[jax.Array, jax.Array]:
-    """Error rate of the minimiser of cross-entropy, and the least possible one, for every key."""
-
-    def solve(key):
-        problem = inseparable(key, dim, exponent)
-        found = particles.capacity.minimizer(particles.capacity.relation(problem), problem.frequencies)
-        return found.error_rate, found.least_error_rate
-
-    return jax.jit(jax.vmap(solve))(keys)
+def gap(key: jax.Array, dim: int, exponent: float) -> dict[str, jax.Array]:
+    """Error rate of the minimiser of cross-entropy, and the least possible one."""
+    problem = inseparable(key, dim, exponent)
+    solved = particles.capacity.minimizer(particles.capacity.relation(problem), problem.frequencies)
+    return {"minimiser": solved.error_rate, "best": solved.least_error_rate}
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; ``advance`` is called once a program."""
-    seeds = protocol.num_seeds
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
+    seeds, ratios = protocol.num_seeds, np.array(protocol.ratios)
     keys = jax.random.split(jax.random.key(protocol.seed), seeds * protocol.draws_per_seed)
-    by_seed = lambda x: np.asarray(x).reshape(*x.shape[:1], seeds, -1).mean(axis=2).T  # noqa: E731
-    fractions, expected = {}, {}
-    for size in protocol.sizes:
-        dims = [round(size * ratio) for ratio in protocol.ratios]
-        fractions[f"N = {size}"] = by_seed(separable(keys, size, dims, protocol))
-        expected[f"N = {size}"] = np.array([[cover(size, dim) for dim in dims]])
-        advance()
-    right = np.asarray(recall(keys[:seeds], protocol))
-    advance()
-    ranks, grouped = _common.by_rank(right)
-    accuracy = {f"d = {dim}": grouped[i] for i, dim in enumerate(protocol.dims)}
-    found, least = [], []
-    for dim in protocol.gap_dims:
-        minimiser, best = gap(keys, dim, protocol.exponent)
-        found.append(minimiser)
-        least.append(best)
-        advance()
-    rates = {"minimiser of cross-entropy": by_seed(jnp.stack(found)), "best memory": by_seed(jnp.stack(least))}
+
+    def by_seed(values):
+        """(.., points, draws) -> (.., seeds, points)."""
+        means = np.asarray(values).reshape(*values.shape[:-1], seeds, -1).mean(axis=-1)
+        return np.moveaxis(means, -1, -2)
+
+    run = functools.partial(separable, protocol=protocol)
+    axes = {"num_tokens": protocol.sizes, "ratio": ratios}
+    # Products with matrices as large as these are faster with the runs in front.
+    found = sweep("separable", run, keys=keys, static=("num_tokens",), vectorize=jax.vmap, **axes)
+    fractions = dict(zip((f"N = {size}" for size in protocol.sizes), by_seed(found["value"]), strict=True))
+    expected = {
+        f"N = {size}": np.array([[cover(size, round(size * ratio)) for ratio in protocol.ratios]])
+        for size in protocol.sizes
+    }
+    run = functools.partial(recall, protocol=protocol)
+    recalled = sweep("recall", run, keys=keys[:seeds], dim=protocol.dims)
+    ranks, grouped = _common.by_rank(np.asarray(recalled["value"]))
+    accuracy = {f"d = {dim}": of_dim for dim, of_dim in zip(protocol.dims, grouped, strict=True)}
+    run = functools.partial(gap, exponent=protocol.exponent)
+    errors = sweep("gap", run, keys=keys, static=("dim",), dim=protocol.gap_dims)
+    rates = {
+        "minimiser of cross-entropy": by_seed(errors["minimiser"]),
+        "best memory": by_seed(errors["best"]),
+    }
     return {
-        "separable": Panel("d / N", np.array(protocol.ratios), fractions),
-        "cover": Panel("d / N", np.array(protocol.ratios), expected),
+        "separable": Panel("d / N", ratios, fractions),
+        "cover": Panel("d / N", ratios, expected),
         "accuracy": Panel("rank of the token", ranks, accuracy),
         "errors": Panel("dimension d", np.array(protocol.gap_dims), rates),
     }
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
-    return len(protocol.sizes) + 1 + len(protocol.gap_dims)
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
@@ -156,9 +145,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         figure = Figure(figsize=(10.5, 3.6), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         plotting.curves(left, panels["separable"].x, panels["separable"].samples)
-        for line, curve in zip(left.get_lines(), panels["cover"].samples.values(), strict=True):
-            line.set_linestyle("none")
-            left.plot(panels["cover"].x, curve[0], color=line.get_color(), linewidth=1)
+        _common.draw_closed_form(left, panels["cover"])
         left.set(xlabel="d / N", ylabel="fraction of runs without error", ylim=(-0.03, 1.03))
         left.set_title("(a) two random classes; lines: Cover's theorem")
         accuracy = panels["accuracy"]

@@ -1,8 +1,7 @@
 """(f) Correlated tokens of two classes: Wishart, block, Toeplitz and low-rank Gram matrices, and the limit of t L."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
+from paper_figs import _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, STEP
 
@@ -36,77 +37,72 @@ class Protocol:
 QUICK = {"num_steps": 200, "num_seeds": 3}
 
 
-def grams(key: jax.Array, protocol: Protocol) -> dict[str, jax.Array]:
-    """Input Gram matrices of unit diagonal, by name."""
+def names(protocol: Protocol) -> list[str]:
+    """Of the Gram matrices."""
+    return ["Wishart", "block", "Toeplitz", *(f"rank {rank}" for rank in protocol.ranks)]
+
+
+def grams(key: jax.Array, protocol: Protocol) -> jax.Array:
+    """Input Gram matrices of unit diagonal, (names, N, N)."""
     num_tokens = protocol.num_tokens
     wishart_key, *rank_keys = jax.random.split(key, 1 + len(protocol.ranks))
     powers = protocol.toeplitz_base ** jnp.arange(num_tokens, dtype=float)
-    singular = {
-        f"rank {rank}": particles.embeddings.low_rank(rank_key, num_tokens, rank)
-        for rank, rank_key in zip(protocol.ranks, rank_keys, strict=True)
-    }
-    return {
-        "Wishart": particles.embeddings.wishart(wishart_key, num_tokens, protocol.degrees),
-        "block": particles.embeddings.block(num_tokens, protocol.num_blocks, protocol.block_correlation),
-        "Toeplitz": particles.embeddings.toeplitz(powers),
-    } | singular
+    return jnp.stack(
+        [
+            particles.embeddings.wishart(wishart_key, num_tokens, protocol.degrees),
+            particles.embeddings.block(num_tokens, protocol.num_blocks, protocol.block_correlation),
+            particles.embeddings.toeplitz(powers),
+            *map(particles.embeddings.low_rank, rank_keys, [num_tokens] * len(rank_keys), protocol.ranks),
+        ]
+    )
 
 
-def problems(key: jax.Array, protocol: Protocol) -> dict[str, particles.Problem]:
-    """The problems of one seed, by name: they share the classes, half of the tokens in each."""
-    gram_key, class_key = jax.random.split(key)
-    num_tokens = protocol.num_tokens
-    classes = jax.random.permutation(class_key, np.arange(num_tokens) % 2)
-    frequencies = particles.embeddings.zipf(num_tokens, protocol.exponent)
-    targets = particles.one_hot(classes, 2)
-    return {
-        name: particles.Problem(gram, jnp.eye(2), frequencies, targets)
-        for name, gram in grams(gram_key, protocol).items()
-    }
-
-
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
     """All numbers of the figure, from one program."""
-    times = _common.log_times(protocol.num_steps)
-    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
-    memory = particles.particle_system(protocol.num_tokens, 2)
+    num_tokens, times = protocol.num_tokens, _common.log_times(protocol.num_steps)
+    memory = particles.particle_system(num_tokens, 2)
 
-    def read(problem):
-        run = _common.train(memory, protocol.learning_rate, problem, protocol.num_steps)
-        spread = jnp.max(run.margins, axis=1) - jnp.min(run.margins, axis=1)
-        return run.losses[times], spread[times], run.errors[-1] == 0, particles.binary.support(problem)
-
-    def run(key):
-        found = problems(key, protocol)
-        seen = jax.vmap(read)(jax.tree.map(lambda *fields: jnp.stack(fields), *found.values()))
-        # By name: JAX sorts the keys of what it returns.
-        return {name: [x[i] for x in seen] for i, name in enumerate(found)}
-
-    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(run))(keys))
-    advance()
-    scale = protocol.learning_rate * 2 * times  # eta c t, for two orthonormal outputs
-    scaled, limits, spreads, losses = {}, {}, {}, {}
-    for name, (loss, spread, perfect, support) in found.items():
-        positive = np.all(support > 0, axis=1)
-        spreads[name] = spread
-        if not name.startswith("rank"):
+    def run(key, matrix):
+        # All matrices of a seed share the classes, half of the tokens in each.
+        gram_key, class_key = jax.random.split(key)
+        classes = jax.random.permutation(class_key, np.arange(num_tokens) % 2)
+        frequencies = particles.embeddings.zipf(num_tokens, protocol.exponent)
+        gram = grams(gram_key, protocol)[matrix]
+        problem = particles.Problem(gram, jnp.eye(2), frequencies, particles.one_hot(classes, 2))
+        read = _common.train(memory, protocol.learning_rate, problem, protocol.num_steps)
+        support = particles.binary.support(problem)
+        positive = jnp.all(support > 0)
+        spread = jnp.max(read.margins, axis=1) - jnp.min(read.margins, axis=1)
+        return {
+            "losses": read.losses[times],
+            "spreads": spread[times],
+            "perfect": read.errors[-1] == 0,
+            "positive": positive,
             # Elsewhere there is no such limit: low-rank matrices have no inverse.
+            "limits": jnp.where(positive, jnp.sum(support), 0),
+        }
+
+    kinds = names(protocol)
+    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
+    found = sweep("runs", run, keys=keys, matrix=range(len(kinds)))
+    spreads = dict(zip(kinds, np.asarray(found["spreads"]), strict=True))
+    scale = protocol.learning_rate * 2 * times  # eta c t, for two orthonormal outputs
+    scaled, limits, losses = {}, {}, {}
+    kept = (np.asarray(found[name]) for name in ("losses", "perfect", "positive", "limits"))
+    for name, loss, perfect, positive, limit in zip(kinds, *kept, strict=True):
+        if name.startswith("rank"):
+            for group, chosen in ((", separated", perfect), (", not separated", ~perfect)):
+                if chosen.any():
+                    losses[name + group] = loss[chosen]
+        else:
             scaled[name] = scale * loss[positive]
-            limits[name] = np.broadcast_to(support[positive].sum(axis=1)[:, None], scaled[name].shape)
-        for group, chosen in ((", separated", perfect), (", not separated", ~perfect)):
-            if name.startswith("rank") and chosen.any():
-                losses[name + group] = loss[chosen]
+            limits[name] = np.broadcast_to(limit[positive][:, None], scaled[name].shape)
     return {
         "scaled": Panel(STEP, times, scaled),
         "limits": Panel(STEP, times, limits),
         "spreads": Panel(STEP, times, spreads),
         "losses": Panel(STEP, times, losses),
     }
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 1
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:

@@ -1,18 +1,18 @@
 """(g) Factorised memories: a full matrix against low-rank and block-diagonal ones with as many parameters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _panels
+from paper_figs import _panels, _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, STEP
 
@@ -76,50 +76,50 @@ class Protocol:
 QUICK = {"shapes": Protocol().shapes[:2], "num_tokens": 15, "num_steps": 50, "num_seeds": 3}
 
 
-def train(shape: Shape, protocol: Protocol) -> tuple[_common.Readings, np.ndarray]:
-    """Runs of one memory with every step size: what was read, (rates, seeds, ...), and the mean final losses."""
-    num_tokens = protocol.num_tokens
+def train(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> Any:
+    """Runs of every memory at each of its step sizes, (shapes and rates, seeds, ...).
 
-    def run(learning_rate, key):
+    Losses and errors are those at ``log_times``; ``recalled`` says which tokens are right at the end.
+    """
+    num_tokens, times = protocol.num_tokens, _common.log_times(protocol.num_steps)
+    shapes = {shape.name: shape for shape in protocol.shapes}
+
+    def run(key, shape, rate):
         input_key, output_key, start_key = jax.random.split(key, 3)
-        inputs = particles.embeddings.sphere(input_key, num_tokens, shape.dim)
-        outputs = particles.embeddings.sphere(output_key, num_tokens, shape.dim)
-        frequencies = particles.embeddings.zipf(num_tokens, protocol.exponent)
-        targets = particles.one_hot(np.arange(num_tokens), num_tokens)
-        problem = particles.from_embeddings(inputs, outputs, frequencies, targets)
-        memory = shape.memory(inputs, outputs)
-        return _common.train(memory, learning_rate, problem, protocol.num_steps, key=start_key)
+        dim, memory_of = shapes[shape].dim, shapes[shape].memory
+        inputs = particles.embeddings.sphere(input_key, num_tokens, dim)
+        outputs = particles.embeddings.sphere(output_key, num_tokens, dim)
+        problem = _common.own_classes(inputs, outputs, protocol.exponent)
+        read = _common.train(memory_of(inputs, outputs), rate, problem, protocol.num_steps, key=start_key)
+        return {"losses": read.losses[times], "errors": read.errors[times], "recalled": read.margins[-1] > 0}
 
     keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
-    runs = jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(jnp.array(shape.learning_rates), keys)
-    runs = jax.tree.map(np.asarray, runs)
-    return runs, np.nan_to_num(runs.losses[:, :, -1].mean(axis=1), nan=np.inf)
+    names, rates = zip(*((shape.name, rate) for shape in protocol.shapes for rate in shape.learning_rates), strict=True)
+    # Products of tall matrices are faster with the runs in front.
+    return sweep("runs", run, keys=keys, zipped=[("shape", "rate")], vectorize=jax.vmap, shape=names, rate=rates)
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; ``advance`` is called once a memory."""
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure, every memory at its best step size."""
     times = _common.log_times(protocol.num_steps)
+    found = train(protocol, sweep)
+    runs = {kind: np.asarray(found[kind]) for kind in ("losses", "errors", "recalled")}
     losses, errors, accuracy, rates = {}, {}, {}, {}
-    ranks = np.zeros(0)
+    ranks, first = np.zeros(0), 0
     for shape in protocol.shapes:
-        runs, finals = train(shape, protocol)
-        best = int(np.argmin(finals))
-        losses[shape.name] = runs.losses[best][:, times]
-        errors[shape.name] = runs.errors[best][:, times]
-        ranks, accuracy[shape.name] = _common.by_rank(np.asarray(runs.margins[best][:, -1] > 0, float))
+        finals = runs["losses"][first : first + len(shape.learning_rates), :, -1].mean(axis=1)
+        best = int(np.argmin(np.nan_to_num(finals, nan=np.inf)))
+        losses[shape.name] = runs["losses"][first + best]
+        errors[shape.name] = runs["errors"][first + best]
+        ranks, accuracy[shape.name] = _common.by_rank(runs["recalled"][first + best].astype(float))
         rates[shape.name] = [shape.learning_rates[best]]
-        advance()
+        first += len(shape.learning_rates)
     tuned = {"learning_rate": rates}
     return {
         "losses": Panel(STEP, times, losses, tuned),
         "errors": Panel(STEP, times, errors, tuned),
         "accuracy": Panel("rank of the token", ranks, accuracy, tuned),
     }
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return len(_common.resized(Protocol(), QUICK if quick else {}, None).shapes)
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:

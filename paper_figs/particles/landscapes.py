@@ -1,11 +1,9 @@
 """(b) Two tokens: the loss as a function of the memory's two coordinates, with the paths of gradient descent on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _output
+from paper_figs import _output, _sweeps
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 
 
@@ -31,31 +30,28 @@ QUICK = {"num_steps": 10}
 
 
 def compute(
-    protocol: Protocol, *, advance: Callable[[], Any] = lambda: None
+    protocol: Protocol, sweep: Sweep = _sweeps.quiet
 ) -> dict[tuple[float, float], tuple[np.ndarray, np.ndarray]]:
-    """(alpha, eta) -> gamma_0..gamma_T, (T + 1, 2), and their losses; ``advance`` is called once an overlap.
+    """(alpha, eta) -> gamma_0..gamma_T, (T + 1, 2), and their losses.
 
     gamma = W'(u_1 - u_2), the only part of W that two classes see: m_x = s_x <gamma, e_x>.
     """
-    paths = {}
-    for alpha in protocol.overlaps:
-        inputs = particles.embeddings.pair(alpha)
-        problem = particles.two_tokens(alpha, protocol.frequency)
+    memory = particles.particle_system(2, 2)
 
-        def run(rate, problem=problem, inputs=inputs):
-            read = _common.train(particles.particle_system(2, 2), rate, problem, protocol.num_steps)
-            return jnp.linalg.solve(inputs, (read.margins * jnp.array([1.0, -1.0])).T).T, read.losses
+    def run(_, overlap, rate):
+        problem = particles.two_tokens(overlap, protocol.frequency)
+        read = _common.train(memory, rate, problem, protocol.num_steps)
+        signed = read.margins * jnp.array([1.0, -1.0])
+        return {"path": jnp.linalg.solve(particles.embeddings.pair(overlap), signed.T).T, "losses": read.losses}
 
-        found = jax.jit(jax.vmap(run))(jnp.array(protocol.learning_rates))
-        for rate, gamma, losses in zip(protocol.learning_rates, *map(np.asarray, found), strict=True):
-            paths[alpha, rate] = gamma, losses
-        advance()
-    return paths
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return len(Protocol().overlaps)
+    axes = {"overlap": protocol.overlaps, "rate": protocol.learning_rates}
+    found = sweep("paths", run, keys=_common.one_key(), **axes)
+    paths, losses = (np.asarray(found[name])[:, :, 0] for name in ("path", "losses"))
+    return {
+        (alpha, rate): (paths[i, j], losses[i, j])
+        for i, alpha in enumerate(protocol.overlaps)
+        for j, rate in enumerate(protocol.learning_rates)
+    }
 
 
 def landscape(alpha: float, frequency: float, across: np.ndarray, along: np.ndarray) -> np.ndarray:
@@ -90,10 +86,10 @@ def draw(paths: Mapping[tuple[float, float], tuple[np.ndarray, np.ndarray]], pro
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
     """Compute, draw and save the figure; return the files."""
     protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
-    paths = compute(protocol, advance=advance)
+    paths = compute(protocol, sweep)
     rows = [
         {"alpha": alpha, "eta": rate, "step": t, "gamma_1": point[0], "gamma_2": point[1], "loss": loss}
         for (alpha, rate), (gamma, losses) in paths.items()

@@ -1,6 +1,6 @@
 """(i) Minibatches and label noise: how long it takes to settle, against batch size, step size and noise level."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from damjax import particles, plotting
 from damjax.particles import sampling, trajectories
-from paper_figs import _panels
+from paper_figs import _panels, _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, MARGIN, STEP
 
@@ -50,79 +51,59 @@ def tokens(protocol: Protocol) -> particles.Problem:
     )
 
 
-def minibatch_runs(protocol: Protocol, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Losses (rates, seeds, T + 1) and the time to the logarithmic regime (rates, seeds); None for the full batch."""
-    problem = tokens(protocol)
+def minibatch_runs(protocol: Protocol, sweep: Sweep) -> Any:
+    """Losses at ``log_times`` and the time to the logarithmic regime, (batches, rates, seeds, ...); first full ones."""
+    problem, times = tokens(protocol), _common.log_times(protocol.num_steps)
+    memory = particles.particle_system(protocol.num_tokens, 2)
 
-    def run(rate, key):
-        seen = problem if batch_size is None else sampling.minibatches(key, problem, batch_size)
-        memory = particles.particle_system(protocol.num_tokens, 2)
+    def run(key, batch, rate):
+        seen = problem if batch is None else sampling.minibatches(key, problem, batch)
         losses = _common.train(memory, rate, problem, protocol.num_steps, seen=seen).losses
         regime = trajectories.in_logarithmic_regime(losses, tolerance=protocol.tolerance)
-        return losses, trajectories.settling_time(regime)
-
-    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds if batch_size else 1)
-    over_all = jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(0, None))
-    losses, settled = jax.jit(over_all)(jnp.array(protocol.learning_rates), keys)
-    return np.asarray(losses), np.asarray(settled)
-
-
-def label_noise_runs(protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Mean margins (noises, rates, seeds, T + 1) and the time from which no token is wrong (noises, rates, seeds)."""
-    problem = tokens(protocol)
-
-    def run(noise, rate, key):
-        seen = sampling.noisy_labels(key, sampling.with_label_noise(problem, noise))
-        memory = particles.particle_system(protocol.num_tokens, 2)
-        read = _common.train(memory, rate, problem, protocol.num_steps, seen=seen)
-        return read.margins.mean(axis=1), trajectories.settling_time(read.errors == 0)
+        return {"losses": losses[times], "settled": trajectories.settling_time(regime).astype(float)}
 
     keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
-    over_rates = jax.vmap(jax.vmap(run, in_axes=(None, None, 0)), in_axes=(None, 0, None))
-    found = jax.jit(jax.vmap(over_rates, in_axes=(0, None, None)))(
-        jnp.array(protocol.noises), jnp.array(protocol.noise_rates), keys
-    )
-    margins, settled = (np.asarray(x) for x in found)
-    return margins, settled
+    axes = {"batch": (None, *protocol.batch_sizes), "rate": protocol.learning_rates}
+    # Drawing and counting tokens is faster with the runs in front.
+    return sweep("minibatches", run, keys=keys, vectorize=jax.vmap, **axes)
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; ``advance`` is called once a batch size, the full one included, and once more."""
+def label_noise_runs(protocol: Protocol, sweep: Sweep) -> Any:
+    """Mean margins at ``log_times`` and the time from which no token is wrong, (noises, rates, seeds, ...)."""
+    problem, times = tokens(protocol), _common.log_times(protocol.num_steps)
+    memory = particles.particle_system(protocol.num_tokens, 2)
+
+    def run(key, noise, rate):
+        seen = sampling.noisy_labels(key, sampling.with_label_noise(problem, noise))
+        read = _common.train(memory, rate, problem, protocol.num_steps, seen=seen)
+        perfect = trajectories.settling_time(read.errors == 0).astype(float)
+        return {"margins": read.margins.mean(axis=1)[times], "perfect": perfect}
+
+    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
+    return sweep("label noise", run, keys=keys, noise=protocol.noises, rate=protocol.noise_rates)
+
+
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
     times = _common.log_times(protocol.num_steps)
-    losses, settled = {}, {}
-    for batch_size in (None, *protocol.batch_sizes):
-        losses[batch_size], settled[batch_size] = minibatch_runs(protocol, batch_size)
-        advance()
-    shown = {
-        ("full batch" if b is None else f"B = {b}"): losses[b][-1][:, times] for b in (None, *protocol.shown_batches)
-    }
-    by_batch = {
-        rf"$\eta$ = {rate:g}": np.stack([settled[b][i] for b in protocol.batch_sizes], axis=1).astype(float)
-        for i, rate in enumerate(protocol.learning_rates)
-    } | {
-        rf"$\eta$ = {rate:g}, full batch": np.repeat(settled[None][i][:, None], len(protocol.batch_sizes), 1).astype(
-            float
-        )
-        for i, rate in enumerate(protocol.learning_rates)
-    }
-    margins, perfect = label_noise_runs(protocol)
-    advance()
-    rows = [protocol.noises.index(noise) for noise in protocol.shown_noises]
+    found = minibatch_runs(protocol, sweep)
+    losses, settled = np.asarray(found["losses"]), np.asarray(found["settled"])
+    # Nothing is random in full batches.
+    shown = {"full batch": losses[0, -1, :1]}
+    shown |= {f"B = {size}": losses[1 + protocol.batch_sizes.index(size), -1] for size in protocol.shown_batches}
+    by_batch = _common.by_rate(protocol.learning_rates, np.moveaxis(settled[1:], 0, -1))
+    for rate, full in zip(protocol.learning_rates, settled[0, :, :1], strict=True):
+        by_batch[rf"$\eta$ = {rate:g}, full batch"] = np.repeat(full[:, None], len(protocol.batch_sizes), axis=1)
+    found = label_noise_runs(protocol, sweep)
+    margins, perfect = np.asarray(found["margins"]), np.asarray(found["perfect"])
+    by_noise = {f"noise {noise:g}": margins[protocol.noises.index(noise), 1] for noise in protocol.shown_noises}
+    by_rate = _common.by_rate(protocol.noise_rates, np.moveaxis(perfect, 0, -1))
     return {
         "losses": Panel(STEP, times, shown),
         "batches": Panel("batch size B (tokens)", np.array(protocol.batch_sizes), by_batch),
-        "margins": Panel(STEP, times, {f"noise {protocol.noises[r]:g}": margins[r, 1][:, times] for r in rows}),
-        "noises": Panel(
-            "label noise (probability)",
-            np.array(protocol.noises),
-            {rf"$\eta$ = {rate:g}": perfect[:, i].T.astype(float) for i, rate in enumerate(protocol.noise_rates)},
-        ),
+        "margins": Panel(STEP, times, by_noise),
+        "noises": Panel("label noise (probability)", np.array(protocol.noises), by_rate),
     }
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 2 + len(QUICK["batch_sizes"] if quick else Protocol().batch_sizes)
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:

@@ -1,8 +1,7 @@
 """(h) Layer normalisation of the inputs and of the scores: what becomes of the loss spikes of overlapping tokens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _panels
+from paper_figs import _panels, _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, STEP
 
@@ -57,70 +57,55 @@ def memory_of(inputs: jax.Array, normalised: jax.Array, protocol: Protocol) -> p
     return particles.parameterized(start, lambda w: jnp.where(normalised, scored.scores(w), plain.scores(w)))
 
 
-def train(key: jax.Array, along_ones: jax.Array, protocol: Protocol) -> jax.Array:
-    """Losses on one draw of tokens, (memories, step sizes, T+1).
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure, from one program."""
+    times, (num_tokens, dim) = _common.log_times(protocol.num_steps), (protocol.num_tokens, protocol.dim)
+    rates, multiples = np.array(protocol.learning_rates), np.array(protocol.multiples)
+    shown = protocol.learning_rates.index(protocol.shown_rate)
 
-    The step sizes are the protocol's, followed by its multiples of 2 / sharpness at the start.
-    """
-    row_key, direction_key, start_key = jax.random.split(key, 3)
-    num_tokens, dim = protocol.num_tokens, protocol.dim
-    direction = jnp.where(along_ones, 1.0, jax.random.normal(direction_key, (dim,)))
-    common = protocol.overlap * direction / jnp.linalg.norm(direction)
-    rows = particles.embeddings.gaussian(row_key, num_tokens, dim) + common
-    frequencies = particles.embeddings.zipf(num_tokens, protocol.exponent)
-    targets = particles.one_hot(np.arange(num_tokens), num_tokens)
-
-    def of_memory(inputs, normalised):
-        memory = memory_of(inputs, normalised, protocol)
-        problem = particles.from_embeddings(inputs, jnp.eye(num_tokens), frequencies, targets)
+    def run(key, along_ones, scores, inputs):
+        row_key, direction_key, start_key = jax.random.split(key, 3)
+        direction = jnp.where(along_ones, 1.0, jax.random.normal(direction_key, (dim,)))
+        common = protocol.overlap * direction / jnp.linalg.norm(direction)
+        rows = particles.embeddings.gaussian(row_key, num_tokens, dim) + common
+        rows = jnp.where(inputs, particles.layer_norm(rows), rows)
+        memory = memory_of(rows, scores, protocol)
+        problem = _common.own_classes(rows, jnp.eye(num_tokens), protocol.exponent)
         start = memory.init(start_key)
         sharpness = particles.sharpness(memory, start, problem, key=key)
-        rates = jnp.concatenate([jnp.array(protocol.learning_rates), 2 / sharpness * jnp.array(protocol.multiples)])
-        loss = lambda scores: particles.loss(scores, problem)  # noqa: E731
 
-        def run(rate):
+        def losses(rate):
             dynamics = particles.descent(memory, rate)
-            return particles.evolve(dynamics, start, problem, protocol.num_steps, observe=loss)[1]
+            observe = lambda scores: particles.loss(scores, problem)  # noqa: E731
+            return particles.evolve(dynamics, start, problem, protocol.num_steps, observe=observe)[1]
 
-        return jax.vmap(run)(rates)
-
-    normed = particles.layer_norm(rows)
-    return jax.vmap(of_memory)(jnp.stack([rows, normed, rows, normed]), jnp.array([False, False, True, True]))
-
-
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure, from one program."""
-    times = _common.log_times(protocol.num_steps)
-    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
-    shown, num_rates = protocol.learning_rates.index(protocol.shown_rate), len(protocol.learning_rates)
-
-    @jax.jit
-    def run(along_ones):
-        losses = jax.vmap(lambda case: jax.vmap(lambda key: train(key, case, protocol), out_axes=1)(keys))(along_ones)
-        flat = losses.reshape(-1, losses.shape[-1])
-        amplitudes = jax.vmap(particles.trajectories.spike_amplitude)(flat)
-        durations = jax.vmap(particles.trajectories.spike_duration)(flat).astype(float)
-        return *(x.reshape(losses.shape[:-1]) for x in (amplitudes, durations)), losses[..., shown, times]
-
-    amplitudes, durations, losses = map(np.asarray, run(jnp.array([False, True])))
-    advance()
-    rates, multiples = np.array(protocol.learning_rates), np.array(protocol.multiples)
-    panels = {}
-    for i, case in enumerate(CASES):
-        step_size, relative = r"step size $\eta$", r"$\eta$ in units of 2 / sharpness at the start"
-        by_name = lambda values, i=i: dict(zip(NAMES, values[i], strict=True))  # noqa: E731
-        panels |= {
-            f"amplitudes_{case}": Panel(step_size, rates, by_name(amplitudes[..., :num_rates])),
-            f"relative_{case}": Panel(relative, multiples, by_name(amplitudes[..., num_rates:])),
-            f"durations_{case}": Panel(step_size, rates, by_name(durations[..., :num_rates])),
-            f"losses_{case}": Panel(STEP, times, by_name(losses)),
+        found = jax.vmap(losses)(jnp.concatenate([rates, 2 / sharpness * multiples]))
+        return {
+            "amplitudes": jax.vmap(particles.trajectories.spike_amplitude)(found),
+            "durations": jax.vmap(particles.trajectories.spike_duration)(found).astype(float),
+            "losses": found[shown, times],
         }
-    return panels
 
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 1
+    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
+    switch = [False, True]
+    found = sweep("runs", run, keys=keys, along_ones=switch, scores=switch, inputs=switch)
+    # The last two switches make the memories in the order of their names.
+    amplitudes, durations, losses = (
+        np.asarray(found[kind]).reshape(len(CASES), len(NAMES), protocol.num_seeds, -1)
+        for kind in ("amplitudes", "durations", "losses")
+    )
+    relative = r"$\eta$ in units of 2 / sharpness at the start"
+    kinds = {
+        "amplitudes": (r"step size $\eta$", rates, amplitudes[..., : len(rates)]),
+        "relative": (relative, multiples, amplitudes[..., len(rates) :]),
+        "durations": (r"step size $\eta$", rates, durations[..., : len(rates)]),
+        "losses": (STEP, times, losses),
+    }
+    return {
+        f"{kind}_{case}": Panel(label, x, dict(zip(NAMES, values[i], strict=True)))
+        for i, case in enumerate(CASES)
+        for kind, (label, x, values) in kinds.items()
+    }
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:

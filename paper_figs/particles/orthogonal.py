@@ -1,8 +1,7 @@
 """(a) Orthogonal tokens of two classes: margins grow as log t, the loss falls as 1/t, against the closed form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
+from paper_figs import _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, MARGIN, STEP
 
@@ -31,8 +32,8 @@ class Protocol:
 QUICK = {"num_steps": 200}
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; ``advance`` is called once a step size."""
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
     num_tokens, times = protocol.num_tokens, _common.log_times(protocol.num_steps)
     problem = particles.Problem(
         jnp.eye(num_tokens),
@@ -43,36 +44,30 @@ def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) ->
     memory = particles.particle_system(num_tokens, 2)
     distance = particles.binary.output_distance(problem)
 
-    @jax.jit
-    def run(learning_rate):
+    def run(_, learning_rate):
         read = _common.train(memory, learning_rate, problem, protocol.num_steps)
         rates = learning_rate * distance * problem.frequencies
         flow = particles.binary.flow_margins(0.0, rates, times[:, None])
-        flow_loss = jnp.sum(problem.frequencies * jax.nn.softplus(-flow), axis=1)
-        bound = particles.binary.flow_loss_bound(problem, learning_rate, times)
-        return read.losses[times], read.margins[times], flow, flow_loss, bound
+        return {
+            "losses": read.losses[times],
+            "margins": read.margins[times],
+            "flow_losses": jnp.sum(problem.frequencies * jax.nn.softplus(-flow), axis=1),
+            "flow_margins": flow,
+            "bounds": particles.binary.flow_loss_bound(problem, learning_rate, times),
+        }
 
-    found = {}
-    for rate in protocol.learning_rates:
-        found[rate] = [np.asarray(x) for x in run(rate)]
-        advance()
-    _, margin, flow, flow_loss, bound = found[protocol.shown_rate]
-    closed = {rf"flow, $\eta$ = {protocol.shown_rate:g}": flow_loss, rf"bound, $\eta$ = {protocol.shown_rate:g}": bound}
-    losses = {rf"$\eta$ = {rate:g}": loss for rate, (loss, *_) in found.items()} | closed
-    leads = {rf"$\eta$ = {rate:g}": np.max(m - f, axis=1) for rate, (_, m, f, *_) in found.items()}
+    found = sweep("runs", run, keys=_common.one_key(), learning_rate=protocol.learning_rates)
+    names = ("losses", "margins", "flow_losses", "flow_margins", "bounds")
+    losses, margins, flow_losses, flow, bounds = (np.asarray(found[name]) for name in names)
+    shown, eta = protocol.learning_rates.index(protocol.shown_rate), rf"$\eta$ = {protocol.shown_rate:g}"
+    closed = {f"flow, {eta}": flow_losses[shown], f"bound, {eta}": bounds[shown]}
+    by_rank = lambda curves: {f"rank {rank}": curves[shown, ..., rank - 1] for rank in protocol.shown_ranks}  # noqa: E731
     return {
-        "margins": Panel(STEP, times, {f"rank {rank}": margin[None, :, rank - 1] for rank in protocol.shown_ranks}),
-        "margins_closed_form": Panel(
-            STEP, times, {f"rank {rank}": flow[None, :, rank - 1] for rank in protocol.shown_ranks}
-        ),
-        "losses": Panel(STEP, times, {name: curve[None] for name, curve in losses.items()}),
-        "leads": Panel(STEP, times, {name: curve[None] for name, curve in leads.items()}),
+        "margins": Panel(STEP, times, by_rank(margins)),
+        "margins_closed_form": Panel(STEP, times, by_rank(flow)),
+        "losses": Panel(STEP, times, _common.by_rate(protocol.learning_rates, losses) | closed),
+        "leads": Panel(STEP, times, _common.by_rate(protocol.learning_rates, np.max(margins - flow, axis=-1))),
     }
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return len(Protocol().learning_rates)
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
@@ -82,9 +77,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         left, middle, right = figure.subplots(1, 3)
         title = rf"(a) margins at $\eta$ = {protocol.shown_rate:g}; lines: flow"
         _common.draw_against_steps(left, panels["margins"], title, MARGIN, log=False)
-        for line, curve in zip(left.get_lines(), panels["margins_closed_form"].samples.values(), strict=True):
-            line.set_linestyle("none")
-            left.plot(panels["margins"].x, curve[0], color=line.get_color(), linewidth=1)
+        _common.draw_closed_form(left, panels["margins_closed_form"])
         _common.draw_against_steps(middle, panels["losses"], "(b) loss, its flow and its bound", LOSS)
         title = "(c) lead of descent over the flow"
         _common.draw_against_steps(right, panels["leads"], title, "largest lead in margin (nats)", log=False)

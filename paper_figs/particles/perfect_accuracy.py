@@ -1,9 +1,7 @@
 """(b) Two tokens: the first step at which both are right, over 10 x 10 x 10 frequencies, step sizes and overlaps."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,8 @@ from matplotlib.figure import Figure
 
 from damjax import particles, plotting
 from damjax.particles import trajectories
-from paper_figs import _output
+from paper_figs import _output, _sweeps
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 
 
@@ -47,18 +46,11 @@ def first_perfect_step(frequency, rate, overlap, *, num_steps: int) -> jax.Array
     return 1 + trajectories.first_time(errors[1:] == 0)
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> np.ndarray:
-    """The first perfect step of every run, (frequencies, rates, overlaps); ``advance`` is called once."""
-    axes = np.meshgrid(*grid(protocol.size), indexing="ij")
-    run = jax.vmap(lambda p, eta, alpha: first_perfect_step(p, eta, alpha, num_steps=protocol.num_steps))
-    found = np.asarray(jax.jit(run)(*(x.ravel() for x in axes))).reshape(axes[0].shape)
-    advance()
-    return found
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 1
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> np.ndarray:
+    """The first perfect step of every run, (frequencies, rates, overlaps)."""
+    axes = dict(zip(("frequency", "rate", "overlap"), grid(protocol.size), strict=True))
+    run = lambda _, **setting: first_perfect_step(**setting, num_steps=protocol.num_steps)  # noqa: E731
+    return np.asarray(sweep("grid", run, keys=_common.one_key(), **axes)["value"])[..., 0]
 
 
 def draw(found: np.ndarray, protocol: Protocol) -> Figure:
@@ -79,10 +71,10 @@ def draw(found: np.ndarray, protocol: Protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
     """Compute, draw and save the figure; return the files."""
     protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
-    found = compute(protocol, advance=advance)
+    found = compute(protocol, sweep)
     axes = np.meshgrid(*grid(protocol.size), indexing="ij")
     columns = zip(*(x.ravel().tolist() for x in (*axes, found)), strict=True)
     rows = [{"p_1": p, "eta": eta, "alpha": alpha, "first_perfect_step": step} for p, eta, alpha, step in columns]

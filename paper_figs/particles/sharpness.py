@@ -1,8 +1,7 @@
 """(c) Sharpness along trajectories against 2 / eta: large steps swing about the edge of stability, then leave it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _panels
+from paper_figs import _panels, _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, STEP
 
@@ -35,24 +35,21 @@ class Protocol:
 QUICK = {"num_steps": 50, "num_seeds": 3}
 
 
-def two_tokens(protocol: Protocol, rate: jax.Array, times: np.ndarray) -> tuple[jax.Array, jax.Array]:
+def two_tokens(protocol: Protocol, rate: jax.Array, times: np.ndarray) -> dict[str, jax.Array]:
     """Sharpness times eta / 2, by the closed form of two classes, and the loss, at ``times``."""
     problem = particles.two_tokens(protocol.overlap, protocol.frequency)
     read = _common.train(particles.particle_system(2, 2), rate, problem, protocol.num_steps)
     sharpness = jax.vmap(lambda margins: particles.binary.sharpness(margins, problem))(read.margins[times])
-    return rate / 2 * sharpness, read.losses[times]
+    return {"sharpness": rate / 2 * sharpness, "losses": read.losses[times]}
 
 
 def random_tokens(protocol: Protocol, key: jax.Array, rate: jax.Array, times: np.ndarray) -> jax.Array:
     """The same for random embeddings on the sphere, one class a token, by power iteration."""
     input_key, output_key, start_key = jax.random.split(key, 3)
     num_tokens = protocol.num_tokens
-    problem = particles.from_embeddings(
-        particles.embeddings.sphere(input_key, num_tokens, protocol.dim),
-        particles.embeddings.sphere(output_key, num_tokens, protocol.dim),
-        particles.embeddings.zipf(num_tokens),
-        particles.one_hot(np.arange(num_tokens), num_tokens),
-    )
+    inputs = particles.embeddings.sphere(input_key, num_tokens, protocol.dim)
+    outputs = particles.embeddings.sphere(output_key, num_tokens, protocol.dim)
+    problem = _common.own_classes(inputs, outputs, 1.0)
     memory = particles.particle_system(num_tokens, num_tokens)
     start = jnp.zeros((num_tokens, num_tokens))
     scores = particles.simulate(start, problem, rate, protocol.num_steps)[times]
@@ -62,29 +59,22 @@ def random_tokens(protocol: Protocol, key: jax.Array, rate: jax.Array, times: np
     )
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; ``advance`` is called twice."""
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
     times = np.union1d(np.arange(16), _common.log_times(protocol.num_steps, 20))
-    over_rates = jax.jit(jax.vmap(lambda rate: two_tokens(protocol, rate, times)))
-    sharpness, losses = (np.asarray(x) for x in over_rates(jnp.array(protocol.learning_rates)))
-    names = [rf"$\eta$ = {rate:g}" for rate in protocol.learning_rates]
-    advance()
+    run = lambda _, rate: two_tokens(protocol, rate, times)  # noqa: E731
+    pair = sweep("two tokens", run, keys=_common.one_key(), rate=protocol.learning_rates)
     keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
-    run = jax.vmap(lambda key, rate: random_tokens(protocol, key, rate, times), in_axes=(0, None))
-    found = np.asarray(jax.jit(jax.vmap(run, in_axes=(None, 0)))(keys, jnp.array(protocol.random_rates)))
-    advance()
+    run = lambda key, rate: random_tokens(protocol, key, rate, times)  # noqa: E731
+    random = sweep("random tokens", run, keys=keys, rate=protocol.random_rates)
     return {
-        "sharpness": Panel(STEP, times, {name: row[None] for name, row in zip(names, sharpness, strict=True)}),
-        "losses": Panel(STEP, times, {name: row[None] for name, row in zip(names, losses, strict=True)}),
-        "random": Panel(
-            STEP, times, {rf"$\eta$ = {rate:g}": rows for rate, rows in zip(protocol.random_rates, found, strict=True)}
-        ),
+        name: Panel(STEP, times, _common.by_rate(rates, np.asarray(values)))
+        for name, rates, values in (
+            ("sharpness", protocol.learning_rates, pair["sharpness"]),
+            ("losses", protocol.learning_rates, pair["losses"]),
+            ("random", protocol.random_rates, random["value"]),
+        )
     }
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 2
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:

@@ -1,12 +1,10 @@
 """(b) Two tokens that interfere: amplitude and duration of loss spikes over overlap, frequency and step size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -14,7 +12,8 @@ from matplotlib.figure import Figure
 
 from damjax import particles, plotting
 from damjax.particles import binary, trajectories
-from paper_figs import _output
+from paper_figs import _output, _sweeps
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 
 SMALLEST = 1e-6
@@ -53,29 +52,25 @@ class Grid(NamedTuple):
     stable: np.ndarray
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> Grid:
-    """All numbers of the figure; ``advance`` is called once."""
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> Grid:
+    """All numbers of the figure."""
     overlaps, rates = np.linspace(0, 1, protocol.num_overlaps), np.geomspace(0.3, 100, protocol.num_rates)
     memory = particles.particle_system(2, 2)
 
-    def run(frequency, rate, overlap):
+    def run(_, frequency, rate, overlap):
         problem = particles.two_tokens(overlap, frequency)
         losses = _common.train(memory, rate, problem, protocol.num_steps).losses
-        return trajectories.spike_amplitude(losses), trajectories.spike_duration(losses)
+        return {
+            "amplitude": trajectories.spike_amplitude(losses),
+            "duration": trajectories.spike_duration(losses),
+        }
 
-    frequencies = jnp.array(protocol.frequencies)
-    over_overlaps = jax.vmap(run, in_axes=(None, None, 0))
-    over_all = jax.vmap(jax.vmap(over_overlaps, in_axes=(None, 0, None)), in_axes=(0, None, None))
-    amplitude, duration = jax.jit(over_all)(frequencies, rates, overlaps)
-    advance()
-    threshold = binary.spike_threshold(overlaps, frequencies[:, None])
-    stable = 2 / binary.sharpness_at_zero(overlaps, frequencies[:, None])
-    return Grid(overlaps, rates, *(np.asarray(x) for x in (amplitude, duration, threshold, stable)))
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 1
+    frequencies = np.array(protocol.frequencies)
+    found = sweep("grid", run, keys=_common.one_key(), frequency=frequencies, rate=rates, overlap=overlaps)
+    amplitude, duration = (np.asarray(found[name])[..., 0] for name in ("amplitude", "duration"))
+    threshold = np.asarray(binary.spike_threshold(overlaps, frequencies[:, None]))
+    stable = 2 / np.asarray(binary.sharpness_at_zero(overlaps, frequencies[:, None]))
+    return Grid(overlaps, rates, amplitude, duration, threshold, stable)
 
 
 def table(grid: Grid, frequencies: Sequence[float]) -> list[dict[str, Any]]:
@@ -122,9 +117,9 @@ def draw(grid: Grid, protocol: Protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
     """Compute, draw and save the figure; return the files."""
     protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
-    grid = compute(protocol, advance=advance)
+    grid = compute(protocol, sweep)
     tables = {"": table(grid, protocol.frequencies)}
     return _output.save("spikes", draw(grid, protocol), tables, _common.settings("spikes", protocol, quick), out)

@@ -1,8 +1,7 @@
 """A two-layer attention-only Transformer on bigrams with triggers: its memories learned together and part by part."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from matplotlib.figure import Figure
 
 from damjax import plotting
 from damjax.particles import bigrams, transformer
-from paper_figs import _output, _panels
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,58 +67,53 @@ QUANTITIES = {
 }
 
 
-@functools.partial(jax.jit, static_argnames="protocol")
-def _run(keys, step_size, gates, source, *, protocol):
-    def run(key):
-        source_key, model_key, training_key = jax.random.split(key, 3)
-        sizes = {"num_tokens": protocol.num_tokens, "dtype": protocol.dtype}
-        drawn = bigrams.zipf_source(source_key, exponent=protocol.exponent, **sizes) if source is None else source
-        task = bigrams.trigger_task(drawn, num_triggers=protocol.num_triggers, length=protocol.length)
-        model = transformer.draw_model(model_key, length=protocol.length, dim=protocol.dim, **sizes)
-        optimizer = optax.sgd(step_size)
-        return transformer.train(training_key, model, task, optimizer, gates, batch_size=protocol.batch_size)[1]
-
-    return jax.vmap(run)(keys)
+def _windows(found: Any, window: int) -> dict[str, np.ndarray]:
+    """Means over windows of steps, (.., windows), by quantity; the worst step of each for the loss too."""
+    quantities = {"loss": "loss", "accuracy": "accuracy"}
+    for memory in transformer.Params._fields:
+        quantities |= {memory: f"mean.{memory}", f"{memory}_worst": f"worst.{memory}"}
+    read = {quantity: np.asarray(found[name], float) for quantity, name in quantities.items()}
+    split = {quantity: x.reshape(*x.shape[:-1], -1, window) for quantity, x in read.items()}
+    return {quantity: x.mean(axis=-1) for quantity, x in split.items()} | {"loss_peak": split["loss"].max(axis=-1)}
 
 
-def _windows(record: transformer.Record, window: int) -> dict[str, np.ndarray]:
-    """Means over windows of steps, (seeds, windows), by quantity; the worst step of each for the loss too."""
-    found = {"loss": record.loss, "accuracy": record.accuracy} | record.mean._asdict()
-    found |= {f"{name}_worst": margin for name, margin in record.worst._asdict().items()}
-    split = {name: np.asarray(x, float).reshape(len(x), -1, window) for name, x in found.items()}
-    return {name: x.mean(axis=2) for name, x in split.items()} | {"loss_peak": split["loss"].max(axis=2)}
-
-
-def compute(
-    protocol: Protocol, source: bigrams.Source | None = None, *, advance: Callable[[], Any] = lambda: None
-) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet, source: bigrams.Source | None = None) -> dict[str, Panel]:
     """All numbers of the figure: one panel per schedule and quantity, one curve per step size.
 
     Args:
         protocol: of every run.
+        sweep: what runs them.
         source: of the bigrams, the same for all seeds; None for a Zipf source of each seed's own.
-        advance: called after every run, ``num_tasks`` times.
     """
-    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
+    sizes = {"num_tokens": protocol.num_tokens, "dtype": protocol.dtype}
+
+    def run(key, gates, step_size):
+        source_key, model_key, training_key = jax.random.split(key, 3)
+        drawn = bigrams.zipf_source(source_key, exponent=protocol.exponent, **sizes) if source is None else source
+        task = bigrams.trigger_task(drawn, num_triggers=protocol.num_triggers, length=protocol.length)
+        model = transformer.draw_model(model_key, length=protocol.length, dim=protocol.dim, **sizes)
+        turns, optimizer = transformer.Params(*gates), optax.sgd(step_size)
+        return transformer.train(training_key, model, task, optimizer, turns, batch_size=protocol.batch_size)[1]
+
+    found = sweep(
+        "training",
+        run,
+        keys=jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds),
+        gates=np.stack([np.stack(gates(protocol.num_steps)) for gates in SCHEDULES.values()]),
+        step_size=np.array(protocol.step_sizes, protocol.dtype),
+        # The matrix products of a few runs fill the vector units and the cache as they are.
+        vectorize=jax.vmap,
+        batch_size=3,
+    )
+    if not np.all(found["finite"]):
+        raise FloatingPointError("some runs of the Transformer are not finite; lower the step sizes")
     middles = np.arange(protocol.num_steps // protocol.window) * protocol.window + (protocol.window - 1) / 2
-    panels = {}
-    for schedule, gates in SCHEDULES.items():
-        runs = {}
-        for step_size in protocol.step_sizes:
-            record = _run(keys, step_size, gates(protocol.num_steps), source, protocol=protocol)
-            runs[f"step size {step_size:g}"] = _windows(record, protocol.window)
-            if not all(np.isfinite(values).all() for values in runs[f"step size {step_size:g}"].values()):
-                raise FloatingPointError(f"{schedule} at step size {step_size:g} is not finite; lower the step sizes")
-            advance()
-        for quantity in next(iter(runs.values())):
-            samples = {name: found[quantity] for name, found in runs.items()}
-            panels[f"{schedule}_{quantity}"] = Panel("training step", middles, samples)
-    return panels
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return len(SCHEDULES) * len(QUICK["step_sizes"] if quick else Protocol().step_sizes)
+    names = [f"step size {step_size:g}" for step_size in protocol.step_sizes]
+    return {
+        f"{schedule}_{quantity}": Panel("training step", middles, dict(zip(names, values[i], strict=True)))
+        for quantity, values in _windows(found, protocol.window).items()
+        for i, schedule in enumerate(SCHEDULES)
+    }
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) -> Figure:
@@ -165,7 +160,7 @@ def make(
     *,
     quick: bool,
     num_seeds: int | None,
-    advance: Callable[[], Any],
+    sweep: Sweep,
     large: bool = False,
     text: Path | None = None,
 ) -> list[Path]:
@@ -175,7 +170,7 @@ def make(
         out: folder.
         quick: a version of seconds.
         num_seeds: of every curve; None for the protocol's own.
-        advance: called ``num_tasks(quick)`` times.
+        sweep: what computes.
         large: nearer the sizes of the literature, for a GPU or about 40 minutes on two cores.
         text: file whose characters make the bigrams; None for a Zipf source.
     """
@@ -185,7 +180,7 @@ def make(
     if text is not None:
         source, alphabet = bigrams.source_from_text(text, num_tokens=protocol.num_tokens, dtype=protocol.dtype)
         protocol = dataclasses.replace(protocol, num_tokens=len(alphabet))
-    panels = compute(protocol, source, advance=advance)
+    panels = compute(protocol, sweep, source)
     flags = " --quick" * quick + " --large" * large + (f" --text {text}" if text else "")
     settings = dataclasses.asdict(protocol) | {
         "text": None if text is None else str(text),

@@ -1,8 +1,7 @@
 """(d) Five Zipf tokens, each its own class, in 3, 5 and 10 dimensions: losses, margins, spikes and perfect recall."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
+from paper_figs import _sweeps
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, MARGIN, STEP
 
@@ -36,40 +37,34 @@ class Protocol:
 QUICK = {"num_steps": 100, "num_seeds": 3}
 
 
-def compute(protocol: Protocol, *, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
     """All numbers of the figure, from one program."""
     num_tokens, num_steps, times = protocol.num_tokens, protocol.num_steps, _common.log_times(protocol.num_steps)
-    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
     memory = particles.particle_system(num_tokens, num_tokens)
 
-    def read(dim, key, learning_rate):
-        problem = _common.own_classes(key, num_tokens, dim, max_dim=max(protocol.dims), exponent=protocol.exponent)
-        run = _common.train(memory, learning_rate, problem, num_steps)
-        rise = particles.trajectories.spike_amplitude(run.losses)
-        perfect = particles.trajectories.settling_time(jnp.all(run.margins > 0, axis=1))
-        return run.losses[times], run.margins[times], rise, perfect.astype(float)
+    def run(key, dim, rate):
+        problem = _common.own_classes(*_common.spheres(key, num_tokens, dim, max(protocol.dims)), protocol.exponent)
+        read = _common.train(memory, rate, problem, num_steps)
+        return {
+            "losses": read.losses[times],
+            "margins": read.margins[times],
+            "rises": particles.trajectories.spike_amplitude(read.losses),
+            "perfect": particles.trajectories.settling_time(jnp.all(read.margins > 0, axis=1)).astype(float),
+        }
 
-    by_rate = jax.vmap(read, (None, None, 0), -1)
-    run = jax.jit(jax.vmap(jax.vmap(by_rate, (None, 0, None)), (0, None, None)))
-    found = run(jnp.array(protocol.dims), keys, jnp.array(protocol.learning_rates))
-    losses, margins, rises, perfect = map(np.asarray, found)
-    advance()
-    names = [rf"$\eta$ = {rate:g}" for rate in protocol.learning_rates]
+    keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
+    found = sweep("runs", run, keys=keys, dim=protocol.dims, rate=protocol.learning_rates)
     shown = protocol.learning_rates.index(protocol.shown_rate)
     panels = {}
-    for loss, margin, dim in zip(losses, margins, protocol.dims, strict=True):
-        panels[f"losses_{dim}"] = Panel(STEP, times, {name: loss[..., i] for i, name in enumerate(names)})
-        ranks = {f"rank {rank}": margin[:, :, rank - 1, shown] for rank in protocol.shown_ranks}
+    for dim, losses, margins in zip(protocol.dims, *(np.asarray(found[n]) for n in ("losses", "margins")), strict=True):
+        panels[f"losses_{dim}"] = Panel(STEP, times, _common.by_rate(protocol.learning_rates, losses))
+        ranks = {f"rank {rank}": margins[shown, ..., rank - 1] for rank in protocol.shown_ranks}
         panels[f"margins_{dim}"] = Panel(STEP, times, ranks)
-    for kind, values in {"rises": rises, "perfect": perfect}.items():
-        samples = {name: values[..., i].T for i, name in enumerate(names)}
+    for kind in ("rises", "perfect"):
+        # (dims, rates, seeds) -> (rates, seeds, dims)
+        samples = _common.by_rate(protocol.learning_rates, np.moveaxis(np.asarray(found[kind]), 0, -1))
         panels[kind] = Panel(DIMENSION, np.array(protocol.dims), samples)
     return panels
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 1
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
