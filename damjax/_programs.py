@@ -120,7 +120,8 @@ def compile_batch(
 ) -> jax.stages.Compiled:
     """The program of one batch on each device; sweeps of the same function share it.
 
-    What a device computes depends on ``batch_size`` alone, not on how many devices there are.
+    Every device computes its batch by itself, all by the same instructions. XLA may order sums differently for another
+    number of devices.
     """
     one = signature.one(run)
 

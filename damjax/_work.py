@@ -41,10 +41,9 @@ class Work(NamedTuple):
         static, runs = self.plan.groups[group]
         return signature(self.seeds, self.plan.settings(runs[:1]), static)
 
-    def program(self, group: int, size: int, devices: tuple[Device, ...] | None = None) -> jax.stages.Compiled:
+    def program(self, group: int, size: int) -> jax.stages.Compiled:
         """The program of a group's batches."""
-        used = self.devices if devices is None else devices
-        return compile_batch(self.run, self.signature(group), self.vectorize, used, size)
+        return compile_batch(self.run, self.signature(group), self.vectorize, self.devices, size)
 
     def programs(self, size: int) -> list[jax.stages.Compiled]:
         """Those of all groups; their results must be alike."""

@@ -4,8 +4,9 @@
 
 ``sweep`` lays the runs out (``_plan``), compiles one batch for the local devices (``_programs``) and sizes it to the
 memory that is free (``_memory``), computes batch after batch (``_work``), adds each to a store (``_store``), and
-exchanges what several hosts have computed (``_hosts``). What a run returns depends on its key, its settings and the
-size of the batches: not on the number of devices or hosts, nor on interruptions.
+exchanges what several hosts have computed (``_hosts``). What a run returns depends on its key and its settings; its last
+digits, besides, on the program: the size of the batches and the number of devices. Hosts, neighbours in a batch and
+interruptions leave no trace.
 """
 
 import inspect
@@ -101,14 +102,14 @@ def rerun(
     keys: Any,
     zipped: Sequence[Sequence[str]] = (),
     static: Sequence[str] = (),
-    device: Device | None = None,
+    devices: Sequence[Device] | None = None,
     vectorize: Callable[..., Any] | None = None,
     **axes: Any,
 ) -> Any:
     """One run of a sweep again, alone, bit for bit.
 
-    The last digits of a run depend on the program, which maps ``batch_size`` runs together; so this computes a batch of
-    the one run only, in its own place, by the same program.
+    The last digits of a run depend on the program, which maps ``batch_size`` runs together on each device; so this
+    computes batches of the one run only, in its own place, by the same program.
 
     Args:
         run: as for ``sweep``.
@@ -117,7 +118,7 @@ def rerun(
         keys: as for ``sweep``.
         zipped: as for ``sweep``.
         static: as for ``sweep``.
-        device: by default the first local one; another kind of device may round differently.
+        devices: as for ``sweep``; another kind or number of devices may round differently.
         vectorize: as for ``sweep``.
         **axes: as for ``sweep``.
 
@@ -135,13 +136,11 @@ def rerun(
         >>> bool(again == np.asarray(found["value"])[1, 2])
         True
     """
-    devices = None if device is None else (device,)
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
     number = work.plan.find(at)
     batch = next(batch for batch in work.plan.batches(batch_size) if number in batch.runs)
     lane = batch.runs.tolist().index(number)
-    program = work.program(batch.group, batch_size, work.devices[:1])
-    found = program(*work.arguments([batch._replace(runs=np.full(batch_size, number))]))
+    found = work.start([batch._replace(runs=np.full(batch_size, number))], batch_size)
     return jax.tree.map(lambda x: np.asarray(x[lane]), found)
 
 
