@@ -31,5 +31,6 @@ from damjax.simulate import resume as resume
 from damjax.simulate import simulate as simulate
 from damjax.sweep import rerun as rerun
 from damjax.sweep import sweep as sweep
+from damjax.sweep import use_every_core as use_every_core
 
 __version__ = "0.1.0"

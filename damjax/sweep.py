@@ -11,6 +11,7 @@ interruptions leave no trace.
 
 import inspect
 import itertools
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -142,6 +143,24 @@ def rerun(
     lane = batch.runs.tolist().index(number)
     found = work.start([batch._replace(runs=np.full(batch_size, number))], batch_size)
     return jax.tree.map(lambda x: np.asarray(x[lane]), found)
+
+
+def use_every_core() -> None:
+    """Make every core of a CPU a device, among which ``sweep`` divides its batches; a GPU is used as ever.
+
+    Call it before anything is computed. It sets ``jax_num_cpu_devices``, and gives jax's pool of threads, whose size
+    jax takes from the environment variable NPROC, more threads than there are devices: a device that computes
+    eigenvalues holds one while it waits for another, and with as many devices as threads all might wait for ever.
+
+    Raises:
+        RuntimeError: jax has started already.
+
+    Example:
+        >>> use_every_core()  # doctest: +SKIP
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cores)
+    os.environ.setdefault("NPROC", str(4 * cores))
 
 
 def _work(

@@ -268,17 +268,17 @@ def test_eight_devices_give_the_numbers_of_one():
 
 
 HOST = """
-import sys
+import os, sys
 import jax, numpy as np
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
+import damjax
+damjax.use_every_core()
 store, out = sys.argv[1:]
 jax.distributed.initialize()
 process = jax.process_index()
-import damjax
 from tests.test_sweep import KEYS, RATE, RHO, noisy
-assert jax.process_count() == 2 and len(jax.local_devices()) == 2
+assert jax.process_count() == 2 and len(jax.local_devices()) == len(os.sched_getaffinity(0))
 for path in (None, store, store):
     found = damjax.sweep(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=2, store=path, progress=False)
     np.savez(f"{out}-{process}-{path is None}.npz", **{name: np.asarray(found[name]) for name in ("end", "path")})
