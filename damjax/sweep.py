@@ -4,9 +4,9 @@
 
 ``sweep`` lays the runs out (``_plan``), compiles one batch for the local devices (``_programs``) and sizes it to the
 memory that is free (``_memory``), computes batch after batch (``_work``), adds each to a store (``_store``), and
-exchanges what several hosts have computed (``_hosts``). What a run returns depends on its key and its settings; its last
-digits, besides, on the program: the size of the batches and the number of devices. Hosts, neighbours in a batch and
-interruptions leave no trace.
+exchanges what several hosts have computed (``_hosts``). What a run returns depends on its key and its settings; its
+last digits, besides, on the program: the size of the batches and the number of devices. Hosts, neighbours in a batch
+and interruptions leave no trace.
 """
 
 import inspect
