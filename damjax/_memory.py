@@ -49,7 +49,7 @@ def _read(path: Path, pattern: str) -> int | None:
 def fit_batch_size(compile_for: Callable[[int], Sequence[jax.stages.Compiled]], largest: int, memory: int) -> int:
     """The largest batch, up to ``largest``, whose programs need at most ``memory`` bytes per device.
 
-    Found by compiling: first the largest, then one that is smaller by as much as it was too large.
+    Found by compiling: the largest first, then one run, then what lies between by proportion.
 
     Raises:
         ValueError: not even one run fits.
@@ -60,14 +60,22 @@ def fit_batch_size(compile_for: Callable[[int], Sequence[jax.stages.Compiled]], 
         >>> fit_batch_size(compile_for, 64, 10 * 8 * 1024)  # 4 KiB in and 4 KiB out for each run
         10
     """
-    size = largest
-    while True:
-        needed = max(bytes_per_device(program) for program in compile_for(size))
-        if needed <= memory:
-            return size
-        if size == 1:
-            raise ValueError(
-                f"memory is {memory / 2**20:.1f} MiB per device, but one run needs {needed / 2**20:.1f} MiB; give more,"
-                f" use fewer devices, or return less from run (observe numbers instead of memories)"
-            )
-        size = max(1, min(size - 1, size * memory // needed))
+    size, needed = largest, needed_by(compile_for(largest))
+    if needed <= memory:
+        return size
+    alone = needed_by(compile_for(1))
+    if alone > memory:
+        raise ValueError(
+            f"memory is {memory / 2**20:.1f} MiB per device, but one run needs {alone / 2**20:.1f} MiB; give more, use"
+            f" fewer devices, or return less from run (observe numbers instead of memories)"
+        )
+    while needed > memory and size > 1:
+        # What all runs share, and what each adds.
+        size = max(1, min(size - 1, 1 + (size - 1) * (memory - alone) // (needed - alone)))
+        needed = needed_by(compile_for(size)) if size > 1 else alone
+    return size
+
+
+def needed_by(programs: Sequence[jax.stages.Compiled]) -> int:
+    """Bytes per device of the largest of these programs."""
+    return max(bytes_per_device(program) for program in programs)

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from damjax._axes import axis_labels, axis_values, matching
+
 SEED = "seed"
-RESERVED = (SEED, "finite", "batch_size")
+RESERVED = (SEED, "finite", "batch_size", "limit")
 
 
 class Batch(NamedTuple):
@@ -80,7 +82,7 @@ class Plan(NamedTuple):
     def coordinates(self) -> dict[str, tuple[str, np.ndarray]]:
         """Axis -> its dimension and labels: its values where they are scalars, else their places."""
         return {
-            axis: (dim, _labels(self.axes[axis], axis in self.static))
+            axis: (dim, axis_labels(self.axes[axis], axis in self.static))
             for dim, names in self.dims.items()
             for axis in names
         }
@@ -103,11 +105,17 @@ class Plan(NamedTuple):
                 raise ValueError(f"at must say where along {dim!r} the run is, but it holds {list(at)} only")
             matches = np.ones(size, bool)
             for axis, label in given.items():
-                matches &= coordinates[axis][1] == np.asarray(label)
-            if not matches.any():
-                values = {axis: coordinates[axis][1].tolist() for axis in given}
+                matches &= matching(coordinates[axis][1], np.asarray(label))
+            found, values = np.flatnonzero(matches), {axis: coordinates[axis][1].tolist() for axis in given}
+            if not len(found):
                 raise ValueError(f"at must name a run of the sweep, but no setting has {given}; there are {values}")
-            places.append(int(matches.argmax()))
+            if len(found) > 1:
+                others = [axis for axis in self.dims.get(dim, ()) if axis not in at]
+                raise ValueError(
+                    f"at must name one run of the sweep, but {len(found)} settings have {given}"
+                    + (f"; say {', '.join(others)} too" if others else f", at the places {found.tolist()}")
+                )
+            places.append(int(found[0]))
         return int(np.ravel_multi_index(places, self.shape))
 
     def describe(self, run: int) -> str:
@@ -120,6 +128,11 @@ class Plan(NamedTuple):
             for axis in names
         ]
         return ", ".join([*named, f"{SEED}={places[-1]}"])
+
+
+def own_dims(name: str, ndim: int) -> tuple[str, ...]:
+    """What the own axes of a result are called."""
+    return tuple(f"{name}_{axis}" for axis in range(ndim))
 
 
 def make_plan(
@@ -141,7 +154,7 @@ def make_plan(
         >>> plan.shape, [group.static for group in plan.groups], plan.describe(4)
         ((2, 2, 3), [{'algorithm': 'ogd'}, {'algorithm': 'c_dogd'}], 'rho=0.0, algorithm=c_dogd, seed=1')
     """
-    values = {name: _values(name, given) for name, given in axes.items()}
+    values = {name: axis_values(name, given, name in static) for name, given in axes.items()}
     if taken := [name for name in values if name in RESERVED]:
         raise ValueError(f"axes must not be called {', '.join(RESERVED)}, but one is called {taken[0]!r}; rename it")
     dims = _dimensions(values, zipped)
@@ -151,20 +164,6 @@ def make_plan(
     num_seeds = _num_seeds(keys)
     shape = (*(len(values[names[0]]) for names in dims.values()), num_seeds)
     return Plan(dims, values, fixed, shape, _groups(dims, values, fixed, shape))
-
-
-def _values(name: str, given: Any) -> np.ndarray:
-    try:
-        array = np.asarray(given)
-    except ValueError as error:
-        raise ValueError(f"axis {name} must be an array, but its values have unequal shapes: {error}") from None
-    if array.ndim == 0:
-        raise ValueError(f"axis {name} must hold one value per setting, but it is {given!r}; write [{given!r}]")
-    if not len(array):
-        raise ValueError(f"axis {name} must hold at least one value, but it is empty")
-    if array.dtype.kind in "OUS" and array.ndim > 1:
-        raise ValueError(f"axis {name} must be a list of objects or names, but it has shape {array.shape}")
-    return array
 
 
 def _dimensions(values: Mapping[str, np.ndarray], zipped: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -205,6 +204,7 @@ def _groups(
     places = dict(zip(dims, np.unravel_index(runs, shape), strict=False))
     # Values may repeat along a zipped axis: runs belong together when the values agree, not their places.
     known: list[dict[str, Any]] = []
+    kinds: list[list[Any]] = []
     labels = np.zeros(len(runs), int)
     of_axis = {axis: dim for dim, names in dims.items() for axis in names}
     columns = {axis: values[axis].tolist() for axis in static}
@@ -212,15 +212,10 @@ def _groups(
     distinct, inverse = np.unique(codes, axis=0, return_inverse=True)
     for code, row in enumerate(distinct):
         chosen = {axis: columns[axis][place] for axis, place in zip(static, row.tolist(), strict=True)}
-        if chosen not in known:
+        # 1, 1.0 and True are equal and yet make different programs.
+        kind = [(type(value), value) for value in chosen.values()]
+        if kind not in kinds:
             known.append(chosen)
-        labels[inverse.reshape(-1) == code] = known.index(chosen)
+            kinds.append(kind)
+        labels[inverse.reshape(-1) == code] = kinds.index(kind)
     return tuple(Group(chosen, runs[labels == number]) for number, chosen in enumerate(known))
-
-
-def _labels(values: np.ndarray, static: bool) -> np.ndarray:
-    if values.ndim > 1:
-        return np.arange(len(values))
-    if values.dtype.kind == "O" and static:
-        return np.array([getattr(value, "__name__", str(value)) for value in values])
-    return values

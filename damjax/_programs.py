@@ -1,13 +1,14 @@
 """The programs of a sweep: one batch of runs, compiled for all local devices."""
 
-import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from damjax._axes import check_fits
 from damjax.batching import vmap_last
 
 Device = Any  # jax.Device, which type checkers take for a variable
@@ -44,18 +45,15 @@ def as_seeds(keys: Any) -> Seeds:
     """Take typed keys apart; other leaves become NumPy arrays."""
     leaves, structure = jax.tree.flatten(keys)
     typed = [isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
-    return Seeds(
-        tuple(
-            np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-            for leaf, is_key in zip(leaves, typed, strict=True)
-        ),
-        tuple(str(jax.random.key_impl(leaf)) if is_key else None for leaf, is_key in zip(leaves, typed, strict=True)),
-        structure,
-    )
+    plain = [np.asarray(jax.random.key_data(leaf) if key else leaf) for leaf, key in zip(leaves, typed, strict=True)]
+    for leaf in plain:
+        check_fits("keys", leaf)
+    kinds = [str(jax.random.key_impl(leaf)) if key else None for leaf, key in zip(leaves, typed, strict=True)]
+    return Seeds(tuple(plain), tuple(kinds), structure)
 
 
 class Signature(NamedTuple):
-    """All that a program depends on beside the function: hashable, so that equal ones share a compiled program.
+    """All that a program depends on beside the function.
 
     Attributes:
         kinds: of the seeds' leaves.
@@ -63,15 +61,13 @@ class Signature(NamedTuple):
         seeds: shape and dtype of every leaf, for one run.
         settings: name, shape and dtype of every traced setting, for one run.
         static: name and value of every static setting.
-        double: whether jax has double precision switched on.
     """
 
     kinds: tuple[str | None, ...]
     structure: Any
     seeds: tuple[tuple[tuple[int, ...], str], ...]
     settings: tuple[tuple[str, tuple[int, ...], str], ...]
-    static: tuple[tuple[str, Hashable], ...]
-    double: bool
+    static: tuple[tuple[str, Any], ...]
 
     def one(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """The function of one run, of plain arrays: leaves of its seed and traced settings."""
@@ -101,8 +97,17 @@ def signature(seeds: Seeds, settings: Mapping[str, np.ndarray], static: Mapping[
         tuple(of_one(leaf) for leaf in seeds.leaves),
         tuple((name, *of_one(array)) for name, array in settings.items()),
         tuple(static.items()),
-        bool(jax.config.read("jax_enable_x64")),
     )
+
+
+def program_digest(one: Callable[..., Any], signature: Signature) -> str:
+    """A fingerprint of what one run computes, from its lowered program, which holds the constants it closes over.
+
+    It tells apart functions whose source is the same but whose surroundings are not. What happens outside the program,
+    in a ``jax.pure_callback``, it cannot see.
+    """
+    text = jax.jit(one).lower(*signature.examples()).as_text()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def vectorizer(devices: Sequence[Device]) -> Callable[..., Any]:
@@ -110,20 +115,18 @@ def vectorizer(devices: Sequence[Device]) -> Callable[..., Any]:
     return vmap_last if devices[0].platform == "cpu" else jax.vmap
 
 
-@functools.lru_cache(maxsize=1024)
 def compile_batch(
-    run: Callable[..., Any],
+    one: Callable[..., Any],
     signature: Signature,
     vectorize: Callable[..., Any],
     devices: tuple[Device, ...],
     batch_size: int,
 ) -> jax.stages.Compiled:
-    """The program of one batch on each device; sweeps of the same function share it.
+    """The program of one batch on each device.
 
     Every device computes its batch by itself, all by the same instructions. XLA may order sums differently for another
     number of devices.
     """
-    one = signature.one(run)
 
     def batch(leaves: Any, settings: Any) -> Any:
         if batch_size == 1:

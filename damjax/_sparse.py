@@ -48,8 +48,9 @@ def check_sparse_shape(name: str, table: SparseWeights, num_agents: int | None) 
         )
     if num_agents is not None and agents[0] != num_agents:
         raise ValueError(f"{name} must have {num_agents} rows, one per agent, but it has {agents[0]}")
-    if not np.issubdtype(table.agents.dtype, np.integer):
-        raise ValueError(f"{name}.agents must be integers, but their dtype is {table.agents.dtype}; use .astype(int)")
+    dtype = getattr(table.agents, "dtype", None) or np.asarray(table.agents).dtype
+    if not np.issubdtype(dtype, np.integer):
+        raise ValueError(f"{name}.agents must be integers, but their dtype is {dtype}; use .astype(int)")
 
 
 def check_sparse_agents(name: str, agents: np.ndarray, wanted: np.ndarray | None) -> None:

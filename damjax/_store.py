@@ -6,18 +6,22 @@ whenever the process is killed, a batch either counts, and is complete, or does 
 """
 
 import contextlib
+import errno
 import hashlib
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
 FORMAT = 1
 DONE = "done"
+PREFIX = "result."  # so that no result can be taken for anything else in the folder
 ATTRIBUTE = "damjax_sweep"
 
 
@@ -37,21 +41,39 @@ class Store(NamedTuple):
         """Runs per batch; a sweep that resumes must keep it, or its numbers would differ in the last digits."""
         return self.group.attrs[ATTRIBUTE]["batch_size"]
 
-    def done(self) -> np.ndarray:
-        """Which batches are complete, (batches,)."""
-        return self.group[DONE][:]
-
-    def read(self, batch: int) -> dict[str, np.ndarray]:
-        """The results of a finished batch."""
-        with _explained(self.path, "read"):
-            return {name: array[batch] for name, array in self.group.arrays() if name != DONE}
+    def read(self, batch: int, names: Iterable[str]) -> dict[str, np.ndarray] | None:
+        """The results of a batch; None if it is not finished, or (with a warning) if its files are damaged."""
+        arrays = [self._array(DONE), *(self._array(PREFIX + quote(name, safe="")) for name in names)]
+        # An array without entries has no files.
+        present = [not array.size or (self.path / array.path / _chunk(array, batch)).is_file() for array in arrays]
+        if not present[0]:
+            return None
+        try:
+            if all(present) and arrays[0][batch]:
+                return {name: array[batch] for name, array in zip(names, arrays[1:], strict=True)}
+        except Exception as error:  # whatever the decoder of a broken file says
+            present = [error]
+        warnings.warn(
+            f"batch {batch} of the store {self.path} is damaged, and is computed again ({present})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
 
     def write(self, batch: int, results: Mapping[str, np.ndarray]) -> None:
         """Add a batch; if this fails or is killed, those before it stay as they were."""
         with _explained(self.path, "write to"):
             for name, values in results.items():
-                self.group[name][batch] = values
-            self.group[DONE][batch] = True
+                self._array(PREFIX + quote(name, safe=""))[batch] = values
+            self._array(DONE)[batch] = True
+
+    def _array(self, name: str) -> Any:
+        try:
+            return self.group[name]
+        except KeyError:
+            raise ValueError(
+                f"store {self.path} is damaged: its array {name!r} is missing; delete the store, or bring it back"
+            ) from None
 
 
 def digest(*parts: str | bytes | np.ndarray) -> str:
@@ -71,7 +93,7 @@ def versions() -> dict[str, str]:
 
 
 def find(path: Path) -> Store | None:
-    """The store at ``path``, or None where there is nothing yet.
+    """The store at the absolute ``path``, or None where there is nothing yet.
 
     Raises:
         ValueError: something else is there.
@@ -96,17 +118,33 @@ def create(
     It is made under another name and then moved, so that a half-made one is never taken for a store.
     """
     zarr = _zarr()
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     with _explained(path, "write to"):
-        shutil.rmtree(draft, ignore_errors=True)
         draft.parent.mkdir(parents=True, exist_ok=True)
         group = zarr.create_group(draft, attributes={ATTRIBUTE: dict(identity) | {"batch_size": batch_size}})
+        # Every chunk gets a file, and its checksum: what was lost is not taken for zeros.
+        kept = {"config": {"write_empty_chunks": True}, "compressors": zarr.codecs.ZstdCodec(checksum=True)}
         for name, result in results.items():
             shape = (num_batches, batch_size, *result.shape)
-            group.create_array(name, shape=shape, chunks=(1, *shape[1:]), dtype=result.dtype)
-        group.create_array(DONE, shape=(num_batches,), chunks=(1,), dtype=bool, fill_value=False)
-        draft.rename(path)
-    return Store(path, zarr.open_group(path, mode="r+"))
+            chunks = tuple(max(1, length) for length in (1, *shape[1:]))
+            group.create_array(PREFIX + quote(name, safe=""), shape=shape, chunks=chunks, dtype=result.dtype, **kept)
+        group.create_array(DONE, shape=(num_batches,), chunks=(1,), dtype=bool, fill_value=False, **kept)
+        try:
+            draft.rename(path)
+        except OSError as error:
+            shutil.rmtree(draft)
+            # Another process was faster.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    made = find(path)
+    assert made is not None
+    check_same(made, identity, None)
+    return made
+
+
+def _chunk(array: Any, batch: int) -> str:
+    """The file of a batch, below its array."""
+    return array.metadata.encode_chunk_key((batch, *[0] * (array.ndim - 1)))
 
 
 def check_same(store: Store, identity: Mapping[str, Any], batch_size: int | None) -> None:

@@ -1,5 +1,6 @@
 """What a sweep computes, and where: from batches of its plan to results by name."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,41 +10,55 @@ import numpy as np
 
 from damjax._checks import check_count
 from damjax._memory import fit_batch_size, free_bytes
-from damjax._plan import RESERVED, Batch, Plan
-from damjax._programs import Device, Seeds, Signature, compile_batch, signature
+from damjax._plan import RESERVED, Batch, Plan, own_dims
+from damjax._programs import Device, Seeds, Signature, compile_batch
 from damjax._store import digest, versions
 
 # A batch that stays in a core's cache is faster than a large one; accelerators want more at once.
 LARGEST_BATCH = {"cpu": 64}
 LARGEST_BATCH_ELSEWHERE = 4096
 SHARE_OF_FREE_MEMORY = 0.5
+# Programs of the last sweeps, by what they compute: so that the next sweep of the same compiles nothing.
+MAX_RECENT = 32
+RECENT: dict[Any, jax.stages.Compiled] = {}
 
 
 class Work(NamedTuple):
     """What a sweep computes, and where.
 
     Attributes:
-        run: the user's function.
-        plan: its runs.
+        plan: the runs.
         seeds: the keys, taken apart.
         devices: of this process.
         vectorize: how runs are mapped.
+        name: of the user's function.
+        ones: per group of the plan, the function of one run.
+        signatures: per group, what that takes.
+        digests: per group, the fingerprint of its program.
+        held: the programs that were compiled for this sweep.
     """
 
-    run: Callable[..., Any]
     plan: Plan
     seeds: Seeds
     devices: tuple[Device, ...]
     vectorize: Callable[..., Any]
-
-    def signature(self, group: int) -> Signature:
-        """Of the runs of one group."""
-        static, runs = self.plan.groups[group]
-        return signature(self.seeds, self.plan.settings(runs[:1]), static)
+    name: str
+    ones: tuple[Callable[..., Any], ...]
+    signatures: tuple[Signature, ...]
+    digests: tuple[str, ...]
+    held: dict[Any, jax.stages.Compiled]
 
     def program(self, group: int, size: int) -> jax.stages.Compiled:
-        """The program of a group's batches."""
-        return compile_batch(self.run, self.signature(group), self.vectorize, self.devices, size)
+        """The program of a group's batches, compiled once; sweeps that compute the same share it."""
+        recipe = (self.digests[group], self.signatures[group].kinds, self.vectorize, self.devices, size)
+        if recipe not in self.held:
+            found = RECENT.pop(recipe, None)
+            if found is None:
+                found = compile_batch(self.ones[group], self.signatures[group], self.vectorize, self.devices, size)
+            self.held[recipe] = RECENT[recipe] = found
+            while len(RECENT) > MAX_RECENT:
+                del RECENT[next(iter(RECENT))]
+        return self.held[recipe]
 
     def programs(self, size: int) -> list[jax.stages.Compiled]:
         """Those of all groups; their results must be alike."""
@@ -51,7 +66,8 @@ class Work(NamedTuple):
         first = _shapes(found[0])
         if not first:
             raise ValueError("run must return at least one array, but it returns nothing")
-        if taken := set(first) & {*self.plan.axes, *RESERVED}:
+        own = {dim for name, (shape, _) in first.items() for dim in own_dims(name, len(shape))}
+        if taken := (set(first) | own) & {*self.plan.axes, *RESERVED} or set(first) & own:
             raise ValueError(f"run must not return {sorted(taken)}: so are axes or coordinates called; rename them")
         for group, program in zip(self.plan.groups, found, strict=True):
             if _shapes(program) != first:
@@ -91,7 +107,7 @@ class Work(NamedTuple):
     def finish(self, started: Any, size: int) -> list[dict[str, np.ndarray]]:
         """Wait for the results, name -> (size, ...), of every device."""
         try:
-            arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(started)}
+            arrays = {name: np.asarray(leaf, _plain(leaf.dtype)) for name, leaf in named_leaves(started)}
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -111,19 +127,18 @@ class Work(NamedTuple):
 
     def identity(self) -> dict[str, Any]:
         """What tells this sweep from others: the programs of one run, its settings and seeds, and the versions."""
-        programs = []
-        for group in range(len(self.plan.groups)):
-            of_group = self.signature(group)
-            # The lowered program holds the constants that the function closes over, too.
-            lowered = jax.jit(of_group.one(self.run)).lower(*of_group.examples())
-            programs.append(lowered.as_text())
         return {
-            "function": {"name": getattr(self.run, "__qualname__", repr(type(self.run))), "program": digest(*programs)},
+            "function": {
+                "name": self.name,
+                "program": hashlib.sha256(" ".join(self.digests).encode()).hexdigest()[:16],
+            },
             "vectorize": getattr(self.vectorize, "__name__", repr(type(self.vectorize))),
             "axis": {name: _summary(self.plan.coordinates()[name][1], self.plan.axes[name]) for name in self.plan.axes},
-            "dimensions": {dim: list(names) for dim, names in self.plan.dims.items()},
+            "dimensions": [[dim, *names] for dim, names in self.plan.dims.items()],
             "seeds": {"number": self.plan.shape[-1], "digest": digest(*self.seeds.leaves)},
             "version of": versions(),
+            "platform": self.devices[0].platform,
+            "double precision": bool(jax.config.read("jax_enable_x64")),
         }
 
 
@@ -139,11 +154,25 @@ def named_leaves(tree: Any) -> list[tuple[str, Any]]:
 
 def _shapes(program: jax.stages.Compiled) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Name -> shape and dtype of what one run returns."""
-    found = {name: (leaf.shape[1:], leaf.dtype) for name, leaf in named_leaves(program.out_info)}
-    for name, (_, dtype) in found.items():
-        if jnp.issubdtype(dtype, jax.dtypes.extended):
-            raise ValueError(f"run must return arrays of numbers, but {name!r} holds {dtype}; return its data instead")
+    leaves = named_leaves(program.out_info)
+    for name, leaf in leaves:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+            raise ValueError(
+                f"run must return arrays of numbers, but {name!r} holds {leaf.dtype}; return its data instead"
+            )
+    found = {name: (leaf.shape[1:], _plain(leaf.dtype)) for name, leaf in leaves}
+    if len(found) < len(leaves):
+        names = [name for name, _ in leaves]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"run must return arrays under different names, but {twice} come twice; rename one")
     return found
+
+
+def _plain(dtype: Any) -> np.dtype:
+    """A dtype that NumPy, xarray and zarr know: bfloat16 and its like become float32, small integers int8."""
+    if np.dtype(dtype).kind != "V":
+        return np.dtype(dtype)
+    return np.dtype(np.float32 if jnp.issubdtype(dtype, jnp.floating) else np.int8)
 
 
 def _summary(labels: np.ndarray, values: np.ndarray) -> str:

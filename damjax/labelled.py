@@ -16,12 +16,16 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Key
 
-from damjax._plan import SEED
+from damjax._axes import matching
+from damjax._plan import SEED, own_dims
 
 try:
     import xarray as xr
 except ImportError as error:
     raise ImportError("labelled results need xarray; install it with: pip install 'damjax[sweeps]'") from error
+
+
+FINITE, LIMIT, RESAMPLE = "finite", "limit", "resample of the seeds"
 
 
 def label(
@@ -31,10 +35,7 @@ def label(
     batch_size: int,
 ) -> xr.Dataset:
     """Arrays over ``dims`` and axes of their own as a Dataset; those are called by the array's name and a number."""
-    variables = {
-        name: ((*dims, *(f"{name}_{i}" for i in range(array.ndim - len(dims)))), array)
-        for name, array in arrays.items()
-    }
+    variables = {name: ((*dims, *own_dims(name, array.ndim - len(dims))), array) for name, array in arrays.items()}
     num_seeds = next(iter(arrays.values())).shape[len(dims) - 1]
     known = {axis: (dim, labels) for axis, (dim, labels) in coordinates.items()}
     return xr.Dataset(variables, coords={**known, SEED: np.arange(num_seeds), "batch_size": batch_size})
@@ -64,10 +65,13 @@ class Seeds:
 
     def mean(self) -> xr.Dataset:
         """The mean over seeds; of ``finite`` it is the share of runs without NaN or infinity."""
-        return self._dataset.mean(SEED, skipna=False)
+        numbers = self._numbers()
+        if FINITE in self._dataset:
+            numbers[FINITE] = self._dataset[FINITE].astype(float)
+        return numbers.mean(SEED, skipna=False)
 
     def normal_interval(self, level: float = 0.95) -> xr.Dataset:
-        """Ends of the interval of the mean, along a new last dimension "end": "low" and "high".
+        """Ends of the interval of the mean, along a new last dimension "limit": "low" and "high".
 
         mean -+ z s / sqrt(S), with z the normal quantile (1.96 at 95%) and s the sample's standard deviation.
 
@@ -96,13 +100,14 @@ class Seeds:
         self._check(level)
         num_seeds = self._dataset.sizes[SEED]
         shares = np.asarray(jax.random.multinomial(key, num_seeds, np.full((num_resamples, num_seeds), 1 / num_seeds)))
-        weights = xr.DataArray(shares / num_seeds, dims=("resample", SEED))
-        means = self._numbers().map(lambda values: xr.dot(values, weights, dim=SEED))
-        low, high = (
-            means.quantile(q, "resample", skipna=False).drop_vars("quantile")
-            for q in ((1 - level) / 2, (1 + level) / 2)
-        )
-        return _ends(low, high)
+        weights = xr.DataArray(shares / num_seeds, dims=(RESAMPLE, SEED))
+
+        def ends(values: xr.DataArray) -> xr.DataArray:
+            means = xr.dot(values, weights, dim=SEED)
+            return means.quantile([(1 - level) / 2, (1 + level) / 2], RESAMPLE, skipna=False)
+
+        both = self._numbers().map(ends).drop_vars("quantile")
+        return _ends(both.isel(quantile=0), both.isel(quantile=1))
 
     def paired_difference(self, dim: str, baseline: Any) -> xr.Dataset:
         """Every setting along ``dim`` less the ``baseline``, seed by seed.
@@ -120,21 +125,28 @@ class Seeds:
         dataset = self._dataset
         if dim not in dataset.dims or dim == SEED:
             raise ValueError(f"dim must be an axis of the sweep, but it is {dim!r}; there are {list(dataset.dims)}")
-        labels = dataset[dim].values.tolist()
-        if baseline not in labels:
-            raise ValueError(f"baseline must be a label of {dim}, but it is {baseline!r}; there are {labels}")
-        against = dataset.sel({dim: baseline}, drop=True)
+        places = np.flatnonzero(matching(dataset[dim].values, np.asarray(baseline)))
+        if len(places) != 1:
+            raise ValueError(
+                f"baseline must be one label of {dim}, but {len(places)} settings have {baseline!r}; there are"
+                f" {dataset[dim].values.tolist()}"
+            )
+        place = {dim: int(places[0])}
         numbers = self._numbers()
-        differences = numbers - numbers.sel({dim: baseline}, drop=True)
-        if "finite" in dataset:
-            differences["finite"] = dataset["finite"] & against["finite"]
+        differences = numbers - numbers.isel(place, drop=True)
+        if FINITE in dataset:
+            differences[FINITE] = dataset[FINITE] & dataset[FINITE].isel(place, drop=True)
         return differences
 
     def _numbers(self) -> xr.Dataset:
-        """The variables that have seeds and are not yes or no."""
+        """The variables that have seeds, as float64; yes and no are 1 and 0."""
         dataset = self._dataset
-        chosen = [name for name, array in dataset.items() if SEED in array.dims and array.dtype != bool]
-        return dataset[chosen]
+        chosen = [
+            name
+            for name, array in dataset.items()
+            if SEED in array.dims and array.dtype.kind in "biuf" and name != FINITE
+        ]
+        return dataset[chosen].astype(float)
 
     def _check(self, level: float) -> None:
         if not 0 < level < 1:
@@ -144,5 +156,5 @@ class Seeds:
 
 
 def _ends(low: xr.Dataset, high: xr.Dataset) -> xr.Dataset:
-    ends = xr.DataArray(["low", "high"], dims="end", name="end")
-    return xr.concat([low, high], dim=ends).transpose(..., "end")
+    limits = xr.DataArray(["low", "high"], dims=LIMIT, name=LIMIT)
+    return xr.concat([low, high], dim=limits).transpose(..., LIMIT)

@@ -22,8 +22,9 @@ import numpy as np
 from tqdm import tqdm
 
 from damjax import _hosts, _store
+from damjax._checks import check_count
 from damjax._plan import SEED, Batch, Plan, make_plan
-from damjax._programs import Device, as_seeds, vectorizer
+from damjax._programs import Device, as_seeds, program_digest, signature, vectorizer
 from damjax._store import Store
 from damjax._work import Work
 
@@ -48,7 +49,8 @@ def sweep(
 
     Args:
         run: pure, ``run(key, **settings) -> pytree of arrays``, of the same shapes at every setting. It is mapped over
-            runs, so settings are traced scalars (or arrays, where an axis has more dimensions than one).
+            runs, so settings are traced scalars (or arrays, where an axis has more dimensions than one). It is traced
+            anew in every call, and compiled only if what it computes has changed.
         keys: one typed key per seed, (S,); every setting sees the same ones. Or a pytree of arrays with a leading S,
             for what differs from seed to seed beside the key, such as tables of delays; ``run`` gets its slice.
         zipped: groups of axes that go together, such as [("rho", "rate")]; all others are crossed.
@@ -56,13 +58,14 @@ def sweep(
             and other objects are so by themselves.
         batch_size: runs that are mapped together on one device; by default 64 on a CPU, 4096 elsewhere, or as many as
             fit in ``memory``.
-        memory: bytes that one batch may take on a device; by default half of what is free.
+        memory: bytes that one batch may take on a device, where no batch_size says more; by default half of what is
+            free.
         devices: by default ``jax.local_devices()``.
         vectorize: how runs are mapped, as ``jax.vmap``; by default ``damjax.vmap_last`` on a CPU.
         store: folder of a zarr store (extra ``sweeps``): finished batches are kept there, and a call with the same
             arguments goes on where the last one stopped, whatever stopped it.
         progress: whether to show a bar, or its title.
-        **axes: name -> values, one axis of the sweep each; arrays and lists of numbers, or of names.
+        **axes: name -> values, one axis of the sweep each: arrays, lists of numbers, of names, or of other objects.
 
     Returns:
         An xarray.Dataset with a variable per array of ``run``'s result, named by its path ("value" for a bare array),
@@ -86,11 +89,7 @@ def sweep(
         ((2, 3, 4), True)
     """
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
-    path = None if store is None else Path(store)
-    opened = None if path is None else _find(path, work, batch_size)
-    size = work.fit(batch_size if opened is None else opened.batch_size, memory)
-    if path is not None and opened is None:
-        opened = _create(path, work, size)
+    size, opened = _agree(work, batch_size, memory, None if store is None else _folder(store))
     flat = _compute(work, size, opened, progress)
     return _labelled(flat, work, size)
 
@@ -137,6 +136,7 @@ def rerun(
         >>> bool(again == np.asarray(found["value"])[1, 2])
         True
     """
+    check_count("batch_size", batch_size)
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
     number = work.plan.find(at)
     batch = next(batch for batch in work.plan.batches(batch_size) if number in batch.runs)
@@ -172,10 +172,24 @@ def _work(
     devices: Sequence[Device] | None,
     vectorize: Callable[..., Any] | None,
 ) -> Work:
-    plan = make_plan(keys, axes, zipped=zipped, static=static)
-    _check_call(run, plan)
     used = tuple(jax.local_devices() if devices is None else devices)
-    return Work(run, plan, as_seeds(keys), used, vectorizer(used) if vectorize is None else vectorize)
+    if not used:
+        raise ValueError("devices must hold at least one device, but it is empty")
+    plan, seeds = make_plan(keys, axes, zipped=zipped, static=static), as_seeds(keys)
+    _check_call(run, plan)
+    signatures = tuple(signature(seeds, plan.settings(group.runs[:1]), group.static) for group in plan.groups)
+    ones = tuple(of_group.one(run) for of_group in signatures)
+    return Work(
+        plan=plan,
+        seeds=seeds,
+        devices=used,
+        vectorize=vectorizer(used) if vectorize is None else vectorize,
+        name=getattr(run, "__qualname__", type(run).__name__),
+        ones=ones,
+        signatures=signatures,
+        digests=tuple(program_digest(*pair) for pair in zip(ones, signatures, strict=True)),
+        held={},
+    )
 
 
 def _check_call(run: Run, plan: Plan) -> None:
@@ -188,23 +202,49 @@ def _check_call(run: Run, plan: Plan) -> None:
         ) from None
 
 
-def _find(path: Path, work: Work, batch_size: int | None) -> Store | None:
-    """The store of this sweep, or None where there is none yet."""
-    opened = _store.find(path)
-    # Before any process makes one, all must have looked.
-    _hosts.wait("damjax: looked for a store")
-    if opened is not None:
-        _store.check_same(opened, work.identity(), batch_size)
+def _folder(store: str | Path) -> Path:
+    if "://" in str(store):
+        raise ValueError(f"store must be a folder of this machine or of a disk that it shares, but it is {store}")
+    return Path(store).expanduser().absolute()
+
+
+def _agree(work: Work, batch_size: int | None, memory: int | None, path: Path | None) -> tuple[int, Store | None]:
+    """The batch size and the store; all hosts go on with one size, or all stop when one of them can't."""
+    opened, size, problem = None, 0, None
+    try:
+        if path is not None and (opened := _store.find(path)) is not None:
+            _store.check_same(opened, work.identity(), batch_size)
+            batch_size = opened.batch_size
+        size = work.fit(batch_size, memory)
+    except Exception as error:  # raised below, on every host
+        problem = error
+    hosts = _hosts.agree(problem, size=size, has_store=opened is not None, devices=len(work.devices))
+    if len(set(hosts["devices"].tolist())) > 1:
+        raise ValueError(f"every host must use as many devices, but they use {hosts['devices'].tolist()}")
+    kept = hosts["size"][hosts["has_store"] > 0]
+    # What is free differs from host to host; what a store holds does not change.
+    size = int(kept.min() if len(kept) else hosts["size"].min())
+    if len(set(kept.tolist())) > 1:
+        raise ValueError(f"the hosts' stores must have one batch size, but theirs are {kept.tolist()}; delete them")
+    return size, opened if path is None else _open_everywhere(path, work, size, opened)
+
+
+def _open_everywhere(path: Path, work: Work, size: int, opened: Store | None) -> Store:
+    """The store of every host: the first process makes it, and the others too where the folder is not shared."""
+    problem = None
+    for turn in (True, False):
+        if opened is None and (jax.process_index() == 0) == turn:
+            try:
+                opened = _store.find(path) or _store.create(
+                    path, work.identity(), len(work.plan.batches(size)), size, work.results(size)
+                )
+            except Exception as error:  # raised below, on every host
+                problem = error
+        _hosts.agree(problem)
+    assert opened is not None
+    if opened.batch_size != size:
+        raise ValueError(f"store {path} was made meanwhile with batch_size {opened.batch_size}, not {size}; call again")
     return opened
-
-
-def _create(path: Path, work: Work, size: int) -> Store:
-    """A new store; the first process makes it, and the others too where the folder is not shared."""
-    num_batches = len(work.plan.batches(size))
-    if jax.process_index() == 0:
-        _store.create(path, work.identity(), num_batches, size, work.results(size))
-    _hosts.wait("damjax: made a store")
-    return _store.find(path) or _store.create(path, work.identity(), num_batches, size, work.results(size))
 
 
 def _compute(work: Work, size: int, store: Store | None, progress: bool | str) -> dict[str, np.ndarray]:
@@ -219,11 +259,12 @@ def _compute(work: Work, size: int, store: Store | None, progress: bool | str) -
         for name, values in results.items():
             flat[name][runs] = values[: batch.size]
 
-    done = np.zeros(len(batches), bool) if store is None else store.done()
-    if store is not None:
-        for number in np.flatnonzero(done).tolist():
-            keep(batches[number], store.read(number))
-    pending = [number for number in np.flatnonzero(~done).tolist() if _hosts.is_mine(number)]
+    pending = []
+    for number, batch in enumerate(batches):
+        if store is not None and (before := store.read(number, flat)) is not None:
+            keep(batch, before)
+        elif _hosts.is_mine(number):
+            pending.append(number)
     rounds = _rounds(batches, pending, len(work.devices))
     total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
     title = progress if isinstance(progress, str) else "sweep"
@@ -269,7 +310,7 @@ def _labelled(flat: Mapping[str, np.ndarray], work: Work, size: int) -> Any:
     plan = work.plan
     finite = np.ones(plan.num_runs, bool)
     for values in flat.values():
-        if np.issubdtype(values.dtype, np.inexact):
+        if values.dtype.kind in "fc":
             finite &= np.isfinite(values).reshape(plan.num_runs, -1).all(axis=1)
     if not finite.all():
         lost = np.flatnonzero(~finite)

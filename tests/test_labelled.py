@@ -28,10 +28,10 @@ def test_mean_and_normal_interval(runs):
     values = runs["regret"].values
     np.testing.assert_allclose(runs.sweep.mean()["regret"], values.mean(axis=1))
     interval = runs.sweep.normal_interval(0.9)["regret"]
-    assert interval.dims == ("algorithm", "regret_0", "end")
+    assert interval.dims == ("algorithm", "regret_0", "limit")
     low, high = scipy.stats.norm.interval(0.9, values.mean(axis=1), scipy.stats.sem(values, axis=1))
-    np.testing.assert_allclose(interval.sel(end="low"), low)
-    np.testing.assert_allclose(interval.sel(end="high"), high)
+    np.testing.assert_allclose(interval.sel(limit="low"), low)
+    np.testing.assert_allclose(interval.sel(limit="high"), high)
 
 
 def test_the_figures_draw_this_interval(runs):
@@ -87,6 +87,17 @@ def test_a_failed_run_shows_in_every_number(runs):
     assert gap["finite"][:, 4].all()
 
 
+def test_integers_and_flags_are_numbers_here():
+    runs = dataset(np.zeros((2, 3, 1)))
+    runs["count"] = (("algorithm", "seed"), np.array([[0, 1, 2], [1, 3, 2]], np.uint32))
+    runs["converged"] = (("algorithm", "seed"), np.array([[True, True, False], [True, True, True]]))
+    runs["label"] = (("seed",), np.array(["a", "b", "c"]))
+    gap = runs.sweep.paired_difference("algorithm", "C-DOGD")
+    np.testing.assert_array_equal(gap["count"][0], [-1, -2, 0])
+    np.testing.assert_allclose(runs.sweep.normal_interval()["converged"].mean("limit"), [2 / 3, 1])
+    assert runs.sweep.mean()["finite"].values.tolist() == [1, 1]
+
+
 def test_a_dataset_read_from_a_file_has_the_methods(runs, tmp_path):
     runs.to_netcdf(tmp_path / "runs.nc")
     again = xr.load_dataset(tmp_path / "runs.nc")
@@ -112,7 +123,7 @@ def test_results_of_a_sweep_have_the_methods():
         (lambda runs: runs.isel(seed=0).sweep.mean(), "must have the dimension 'seed'"),
         (lambda runs: runs.sweep.paired_difference("rho", 0.5), "dim must be an axis of the sweep"),
         (lambda runs: runs.sweep.paired_difference("seed", 0), "dim must be an axis of the sweep"),
-        (lambda runs: runs.sweep.paired_difference("algorithm", "SGD"), "baseline must be a label of algorithm"),
+        (lambda runs: runs.sweep.paired_difference("algorithm", "SGD"), "baseline must be one label of algorithm"),
     ],
 )
 def test_bad_input_is_named(runs, use, message, untyped):

@@ -1,9 +1,11 @@
 """Stores: whatever stops a sweep, and whenever, nothing that was finished is lost and nothing foreign is taken."""
 
 import errno
+import functools
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from zarr.storage import LocalStore
 
 import damjax
 from damjax import _store
+from damjax.sweep import _work
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 RHO = np.linspace(0, 1, 100)
@@ -44,7 +47,7 @@ def job(store):
 
 def num_done(store):
     opened = _store.find(Path(store))
-    return 0 if opened is None else int(opened.done().sum())
+    return 0 if opened is None else int(np.sum(zarr.open_array(opened.path / "done")[:]))
 
 
 def assert_same(found, expected):
@@ -99,12 +102,12 @@ def test_batches_that_are_missing_are_computed_and_no_others(tmp_path):
     store = tmp_path / "store"
     expected = kept(store, rho=RHO[:6])
     zarr.open_array(store / "done")[5] = False
-    zarr.open_array(store / "end")[5] = np.nan  # half written when it was killed
+    zarr.open_array(store / "result.end")[5] = np.nan  # half written when it was killed
     files = snapshot(store)
     assert_same(kept(store, rho=RHO[:6]), expected)
     after = snapshot(store)
     changed = [path.relative_to(store).parts for path in after if files.get(path) != after[path]]
-    assert sorted(parts[0] for parts in changed) == ["done", "end", "mean"]
+    assert sorted(parts[0] for parts in changed) == ["done", "result.end", "result.mean"]
     assert all("5" in parts for parts in changed)
 
 
@@ -145,8 +148,7 @@ def test_a_store_of_another_constant_or_version_is_refused(tmp_path, monkeypatch
     kept(tmp_path / "store", make_run(0), rho=RHO[:2])
     with pytest.raises(ValueError, match="function program is"):
         kept(tmp_path / "store", make_run(1), rho=RHO[:2])
-    monkeypatch.setattr(_store, "versions", lambda: {"damjax": "99.0"})
-    monkeypatch.setattr("damjax._work.versions", _store.versions)
+    monkeypatch.setattr("damjax._work.versions", lambda: {"damjax": "99.0"})
     with pytest.raises(ValueError, match=r"version of damjax is \d+\.\d+\.\d+ there and 99\.0 here"):
         kept(tmp_path / "store", make_run(0), rho=RHO[:2])
 
@@ -154,6 +156,85 @@ def test_a_store_of_another_constant_or_version_is_refused(tmp_path, monkeypatch
 def test_the_batch_size_of_a_store_is_kept_when_none_is_given(tmp_path):
     kept(tmp_path / "store", rho=RHO[:6])
     assert int(kept(tmp_path / "store", rho=RHO[:6], batch_size=None)["batch_size"]) == 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "all"])
+def test_a_damaged_batch_is_computed_again(tmp_path, damage):
+    store = tmp_path / "store"
+    expected = kept(store, rho=RHO[:6])
+    chunk = store / "result.end" / "c" / "5" / "0" / "0"
+    content = chunk.read_bytes()
+    if damage == "missing":
+        chunk.unlink()
+    elif damage == "all":
+        shutil.rmtree(store / "result.end" / "c")
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        chunk.write_bytes(content[:middle] if damage == "truncated" else flipped)
+    with pytest.warns(RuntimeWarning, match="is damaged, and is computed again"):
+        assert_same(kept(store, rho=RHO[:6]), expected)
+    assert_same(kept(store, rho=RHO[:6]), expected)
+
+
+def test_a_damaged_store_is_reported(tmp_path):
+    kept(tmp_path / "store", rho=RHO[:2])
+    shutil.rmtree(tmp_path / "store" / "result.end")
+    with pytest.raises(ValueError, match=r"is damaged: its array 'result\.end' is missing"):
+        kept(tmp_path / "store", rho=RHO[:2])
+
+
+def test_results_of_any_name_and_zeros_are_kept(tmp_path):
+    def run(key, rho):
+        return {"train/loss": rho, "..": 2 * rho, "done": 0 * rho, "flags": jnp.zeros((0, 2), jnp.bfloat16)}
+
+    found = [kept(tmp_path / "store", run, rho=[1.0, 2.0]) for _ in range(2)]
+    for again in found:
+        np.testing.assert_array_equal(again["train/loss"], [[1.0] * 4, [2.0] * 4])
+        np.testing.assert_array_equal(again[".."], [[2.0] * 4, [4.0] * 4])
+        np.testing.assert_array_equal(again["done"], 0)
+        assert again["flags"].dtype == np.float32
+
+
+def test_what_a_store_holds_is_found_again_in_the_order_of_the_axes(tmp_path):
+    def run(key, rho, rate):
+        return rho - rate
+
+    axes = {"rho": [1.0, 2.0], "rate": [3.0, 4.0, 5.0]}
+    arguments = {"keys": KEYS, "store": tmp_path / "store", "progress": False}
+    damjax.sweep(run, **arguments, **axes)
+    with pytest.raises(
+        ValueError, match=r"dimensions is \[\['rho'\], \['rate'\]\] there and \[\['rate'\], \['rho'\]\]"
+    ):
+        damjax.sweep(run, **arguments, **dict(reversed(axes.items())))
+
+
+def test_objects_as_axes_make_one_store_in_every_process(tmp_path):
+    """Nothing of an address gets into the store's description."""
+
+    class Scale:
+        def __call__(self, x):
+            return 3 * x
+
+    def described(factories):
+        work = _work(lambda key, f: f(2.0), KEYS, {"f": factories}, (), (), None, None)
+        return work.identity()["axis"]
+
+    assert described([functools.partial(jnp.multiply, 2.0), Scale()]) == described(
+        [functools.partial(jnp.multiply, 2.0), Scale()]
+    )
+
+
+def test_two_processes_that_start_at_once_share_a_store(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    both = [context.Process(target=job, args=(tmp_path / "store",)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert os.listdir(tmp_path) == ["store"]
+    assert num_done(tmp_path / "store") == NUM_BATCHES
 
 
 def test_something_else_is_never_overwritten(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 import damjax
 from damjax import _hosts, _memory
+from damjax import _work as _work_module
 from damjax._plan import make_plan
 from damjax.sweep import _work
 
@@ -114,17 +115,67 @@ def test_axes_of_arrays_functions_and_static_numbers_and_data_of_each_seed():
     np.testing.assert_allclose(found["scaled"][0, :, :, 0], np.outer([np.e, np.cos(1)], [2, 3]), rtol=1e-6)
 
 
-def test_nothing_is_compiled_twice():
-    traces = []
+def test_nothing_is_compiled_twice(monkeypatch):
+    compiled = []
+    compile_batch = _work_module.compile_batch
+    monkeypatch.setattr(_work_module, "compile_batch", lambda *args: compiled.append(args) or compile_batch(*args))
 
     def run(key, rho):
-        traces.append(rho)
         return rho + jax.random.normal(key)
 
     for _ in range(2):
         quiet(run, keys=KEYS, rho=RHO, batch_size=2)
-    quiet(run, keys=jax.random.split(jax.random.key(7), 9), rho=[5.0], batch_size=2)
-    assert len(traces) == 1
+    quiet(lambda key, rho: run(key, rho), keys=jax.random.split(jax.random.key(7), 9), rho=[5.0], batch_size=2)
+    assert len(compiled) == 1
+    # More programs than are remembered are still compiled once each.
+    sizes = list(range(1, _work_module.MAX_RECENT + 4))
+    quiet(lambda key, size: key_sum(key) * size, keys=KEYS, size=sizes, static=["size"], batch_size=5)
+    assert len(compiled) == 1 + len(sizes)
+
+
+def key_sum(key):
+    return jax.random.key_data(key).sum()
+
+
+def test_what_surrounds_a_function_is_seen_anew_in_every_call():
+    scale = [1.0]
+
+    def run(key, rho):
+        return rho * scale[0]
+
+    assert quiet(run, keys=KEYS, rho=[3.0])["value"][0, 0] == 3
+    scale[0] = 2.0
+    assert quiet(run, keys=KEYS, rho=[3.0])["value"][0, 0] == 6
+
+
+def test_static_values_that_are_equal_but_not_alike_are_told_apart():
+    def run(key, kind):
+        return [bool, int, float, type(None)].index(type(kind))
+
+    found = quiet(run, keys=KEYS, kind=[True, 1, 1.0, None], static=["kind"])
+    np.testing.assert_array_equal(found["value"][:, 0], [0, 1, 2, 3])
+
+
+def test_records_pairs_and_mixed_lists_are_values_of_an_axis():
+    balls = [damjax.domains.frobenius_ball(radius) for radius in (1.0, 2.0)]
+    found = quiet(lambda key, ball: ball.diameter, keys=KEYS, ball=balls)
+    np.testing.assert_array_equal(found["value"][:, 0], [2, 4])
+    found = quiet(lambda key, shape: jnp.ones(shape).sum(), keys=KEYS, shape=[(2, 3), (4,)], static=["shape"])
+    np.testing.assert_array_equal(found["value"][:, 0], [6, 4])
+    found = quiet(lambda key, rate: 7.0 if rate == "auto" else rate, keys=KEYS, rate=[1, "auto"])
+    np.testing.assert_array_equal(found["value"][:, 0], [1, 7])
+    found = quiet(lambda key, options: options["a"], keys=KEYS, options=[{"a": 1}, {"a": 2}])
+    np.testing.assert_array_equal(found["value"][:, 0], [1, 2])
+
+
+def test_callable_objects_are_swept():
+    class Run:
+        __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+        def __call__(self, key, rho):
+            return 2 * rho
+
+    np.testing.assert_array_equal(quiet(Run(), keys=KEYS, rho=[1.0])["value"], 2.0)
 
 
 def test_a_run_that_fails_is_marked_and_spoils_no_other():
@@ -173,13 +224,19 @@ def test_batches_are_sized_by_memory():
         ({"static": ["sigma"]}, r"static must name axes.*it names \['sigma'\]"),
         ({"sigma": [1.0]}, "run must take a key and then every axis by name, but got an unexpected keyword argument"),
         ({"seed": [1.0]}, "axes must not be called seed, finite, batch_size"),
+        ({"rho": [2**40]}, "axis rho must hold integers of at most 32 bits"),
+        ({"rho": np.array(["2026-01-01"], "datetime64[D]")}, "axis rho must be an array of numbers or a list of names"),
+        ({"end_0": [1.0], "run": lambda key, rho, rate, end_0: noisy(key, rho, rate)}, r"must not return \['end_0'\]"),
+        ({"devices": []}, "devices must hold at least one device"),
+        ({"store": "s3://bucket/store"}, "store must be a folder"),
         ({"batch_size": 0}, "batch_size must be a positive integer"),
         ({"memory": 0.5}, "memory must be a positive integer"),
     ],
 )
 def test_bad_input_is_named(arguments, message, untyped):
+    jax.config.update("jax_enable_x64", False)
     with pytest.raises(ValueError, match=message):
-        quiet(noisy, **{"keys": KEYS, "rho": RHO, "rate": RATE} | arguments)
+        quiet(**{"run": noisy, "keys": KEYS, "rho": RHO, "rate": RATE} | arguments)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +245,8 @@ def test_bad_input_is_named(arguments, message, untyped):
         (lambda key, rho: {"rho": rho}, r"run must not return \['rho'\]"),
         (lambda key, rho: jax.random.key(1), "run must return arrays of numbers"),
         (lambda key, rho: {}, "run must return at least one array"),
+        (lambda key, rho: {"a.b": rho, "a": {"b": rho}}, r"under different names, but \['a\.b'\] come twice"),
+        (lambda key, rho: {"a": jnp.ones(2), "a_0": rho}, r"run must not return \['a_0'\]"),
     ],
 )
 def test_bad_results_are_named(run, message):
@@ -207,11 +266,21 @@ def test_results_that_differ_in_shape_between_settings_are_named():
         ({"rho": 0.3, "rate": 0.5, "seed": 0}, r"no setting has \{'rho': 0\.3\}"),
         ({"rho": 0.25, "rate": 0.5, "seed": 5}, r"no setting has \{'seed': 5\}"),
         ({"rho": 0.25, "rate": 0.5, "seed": 0, "c": 1}, r"it holds \['c'\]"),
+        ({"rho": [0.25], "rate": 0.5, "seed": 0}, "at must hold one label per axis"),
     ],
 )
 def test_a_run_that_is_not_there_is_not_redone(at, message):
     with pytest.raises(ValueError, match=message):
         damjax.rerun(noisy, at=at, batch_size=2, keys=KEYS, rho=RHO, rate=RATE)
+
+
+def test_a_label_that_says_too_little_is_not_guessed():
+    plan = make_plan(np.arange(2), {"name": ["a", "a"], "rate": [1.0, np.nan]}, zipped=[("name", "rate")])
+    with pytest.raises(ValueError, match=r"2 settings have \{'name': 'a'\}; say rate too"):
+        plan.find({"name": "a", "seed": 0})
+    assert plan.find({"name": "a", "rate": np.nan, "seed": 1}) == 3
+    functions = make_plan(np.arange(2), {"f": [lambda x: x, lambda x: -x]})
+    assert functions.coordinates()["f"][1].tolist() == ["<lambda>_0", "<lambda>_1"]
 
 
 def test_every_run_is_in_one_batch():
@@ -268,7 +337,7 @@ def test_eight_devices_give_the_numbers_of_one():
 
 
 HOST = """
-import os, sys
+import os, shutil, sys
 import jax, numpy as np
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.config.update("jax_enable_x64", True)
@@ -279,8 +348,16 @@ jax.distributed.initialize()
 process = jax.process_index()
 from tests.test_sweep import KEYS, RATE, RHO, noisy
 assert jax.process_count() == 2 and len(jax.local_devices()) == len(os.sched_getaffinity(0))
-for path in (None, store, store):
-    found = damjax.sweep(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=2, store=path, progress=False)
+arguments = {"keys": KEYS, "rho": RHO, "rate": RATE, "progress": False}
+own = f"{store}-{process}"
+# A shared folder, twice; folders of their own, of which one is lost; and as much memory as each host happens to have.
+stores = [{"store": store}] * 2 + [{"store": own}] * 2
+for options in ({}, *stores, {"memory": 10000 << 20 * process}):
+    if process == 1 and options == {"store": own}:
+        shutil.rmtree(own, ignore_errors=True)
+    found = damjax.sweep(noisy, **arguments, **{"batch_size": 2} | options if "memory" not in options else options)
+    np.testing.assert_allclose(found["path"], damjax.sweep(noisy, devices=jax.local_devices(), **arguments)["path"])
+    path = options.get("store")
     np.savez(f"{out}-{process}-{path is None}.npz", **{name: np.asarray(found[name]) for name in ("end", "path")})
 """
 
@@ -313,6 +390,7 @@ def test_one_host_has_all_the_work():
     assert all(_hosts.is_mine(batch) for batch in range(5))
     results = {"value": np.arange(3.0)}
     assert _hosts.exchange(results, np.ones(3, bool)) == results
+    assert _hosts.agree(None, size=3)["size"].tolist() == [3]
 
 
 def test_whole_algorithms_and_their_slopes_are_swept():

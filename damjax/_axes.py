@@ -1,0 +1,83 @@
+"""The axes of a sweep: the values that a user gives, and the labels by which they are found again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def axis_values(name: str, given: Any, static: bool) -> np.ndarray:
+    """What the user gave as an array with one value per setting: of numbers, of names, or of objects.
+
+    Raises:
+        ValueError: no list of values, or values of no such kind.
+
+    Example:
+        >>> axis_values("rho", [0.0, 0.5], False).dtype, axis_values("size", [(2, 3), (4, 5)], True).shape
+        (dtype('float64'), (2,))
+    """
+    if isinstance(given, str) or (not isinstance(given, Sequence) and np.ndim(given) == 0):
+        raise ValueError(f"axis {name} must hold one value per setting, but it is {given!r}; write [{given!r}]")
+    if not len(given):
+        raise ValueError(f"axis {name} must hold at least one value, but it is empty")
+    if isinstance(given, Sequence) and (static or not all(_is_numeric(value) for value in given)):
+        # One by one: a record or a pair is one value, not a row of several.
+        objects = np.empty(len(given), object)
+        objects[:] = list(given)
+        return np.array(given) if all(isinstance(value, str) for value in given) else objects
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"axis {name} must be an array, but its values have unequal shapes: {error}") from None
+    if array.dtype.kind not in "biufcOUS" or (array.dtype.kind in "OUS" and array.ndim > 1):
+        raise ValueError(
+            f"axis {name} must be an array of numbers or a list of names or objects, but it has dtype {array.dtype} and"
+            f" shape {array.shape}"
+        )
+    check_fits(f"axis {name}", array)
+    return array
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether it is a number, or an array or nested list of numbers."""
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return all(_is_numeric(part) for part in value)
+    return isinstance(value, (int, float, complex, np.generic, np.ndarray, jax.Array))
+
+
+def check_fits(name: str, array: np.ndarray) -> None:
+    """Raise if jax, with double precision switched off, would wrap large integers around."""
+    if array.dtype.kind not in "iu":
+        return
+    narrow = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    if np.any(narrow != array):
+        raise ValueError(
+            f"{name} must hold integers of at most 32 bits while jax's double precision is off, but one is"
+            f" {array[narrow != array].flat[0]}; switch on jax_enable_x64"
+        )
+
+
+def axis_labels(values: np.ndarray, static: bool) -> np.ndarray:
+    """The coordinates of an axis: values that are numbers or names, places of arrays, names of objects."""
+    if values.ndim > 1:
+        return np.arange(len(values))
+    if values.dtype.kind != "O" or not static:
+        return values
+    if all(isinstance(value, (bool, int, float)) for value in values):
+        return np.array(values.tolist())
+    names = [getattr(value, "__name__", str(value)) for value in values]
+    # An address would be another one in every process, and a name that comes twice would tell nothing apart.
+    unclear = len(set(names)) < len(names) or any(" at 0x" in name or name == "<lambda>" for name in names)
+    if unclear and not all(isinstance(value, str) for value in values):
+        names = [f"{getattr(value, '__name__', type(value).__name__)}_{place}" for place, value in enumerate(values)]
+    return np.array(names)
+
+
+def matching(labels: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Where a label stands among those of an axis; NaN is equal to itself here."""
+    if label.ndim:
+        raise ValueError(f"at must hold one label per axis, but one is {label.tolist()}; arrays go by their place")
+    equal = labels == label
+    both_nan = (labels != labels) & bool(label != label)
+    return np.asarray(equal | both_nan)
