@@ -71,8 +71,10 @@ class Work(NamedTuple):
         else:
             check_count("memory", memory)
         most = LARGEST_BATCH.get(self.devices[0].platform, LARGEST_BATCH_ELSEWHERE)
-        longest = max(len(group.runs) for group in self.plan.groups)
-        return fit_batch_size(self.programs, min(most, -(-longest // len(self.devices))), memory)
+        share = -(-max(len(group.runs) for group in self.plan.groups) // len(self.devices))
+        # Equal rounds: a last one that is nearly empty would take as long as the others.
+        rounds = -(-share // most)
+        return fit_batch_size(self.programs, -(-share // rounds), memory)
 
     def results(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Name -> shape and dtype of what one run returns."""
