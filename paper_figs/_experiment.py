@@ -88,7 +88,15 @@ def problems(graph: nx.Graph, protocol: Protocol, settings: Sequence[Setting], k
     # One after the other: any number of seeds is one program.
     drawn = [_draw(key, given, num_agents=graph.number_of_nodes(), protocol=protocol) for key in keys]
     model, weights = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
-    delays = [damjax.routing.compile_routes(graph, w, method=protocol.routing).delays for of in weights for w in of]
+
+    # Only exact trees depend on how much an interest weighs; others on who is interested in whom, mostly all in all.
+    known: dict[bytes, np.ndarray] = {}
+    delays = []
+    for table in weights.reshape(-1, *weights.shape[-2:]):
+        trees = (table if protocol.routing == "exact" else table > 0).tobytes()
+        if trees not in known:
+            known[trees] = damjax.routing.compile_routes(graph, table, method=protocol.routing).delays
+        delays.append(known[trees])
     return Problem(model, weights, np.reshape(delays, weights.shape))
 
 
@@ -184,7 +192,7 @@ def average_losses(
                 algorithm(of, scale, problem, graph, protocol),
                 start,
                 stream(correlation, problem),
-                num_steps=steps[-1],
+                num_steps=max(horizons),
                 observe=observe,
             )
             return jnp.cumsum(found)[steps - 1] / steps
