@@ -4,14 +4,15 @@ Each figure is written as PNG and PDF, with its numbers as CSV and every setting
 """
 
 import argparse
+import importlib.util
+import os
 import sys
 from pathlib import Path
 
 import jax
-from tqdm import tqdm
 
 from damjax.particles.bigrams import source_from_text
-from paper_figs import bounds, figure_1, rates, sanity, sensitivity
+from paper_figs import _sweeps, bounds, figure_1, rates, sanity, sensitivity
 from paper_figs.particles import (
     capacity,
     correlations,
@@ -58,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     size.add_argument("--quick", action="store_true", help="a small version in seconds, to see that all works")
     size.add_argument("--large", action="store_true", help="transformer: the larger model, for more than two cores")
     parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder (default: figures)")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="keep what is computed here, and resume from it")
+    parser.add_argument("--distributed", action="store_true", help="one of several processes that share the work")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds per point (default: 32, or 4 with --quick)")
     parser.add_argument("--text", type=Path, metavar="FILE", help="transformer: bigrams of this text, not Zipf's")
     parser.add_argument("--list", action="store_true", help="list the figures and stop")
@@ -83,16 +86,43 @@ def main(argv: list[str] | None = None) -> int:
         except ValueError as error:
             parser.error(f"--text: {error}")
 
+    if args.store and not importlib.util.find_spec("zarr"):
+        parser.error("--store needs zarr; install it with: pip install 'damjax[sweeps]'")
+
+    if args.distributed:
+        jax.distributed.initialize()
     # Regret is a small difference of large sums: the figures are made in float64.
     jax.config.update("jax_enable_x64", True)
+    # A quick run spends its time compiling.
+    jax.config.update("jax_disable_most_optimizations", args.quick)
     for name in args.names or FIGURES:
         module = FIGURES[name]
-        with tqdm(total=module.num_tasks(args.quick), desc=name, unit="task") as bar:
-            options = sizes if module is transformer else {}
-            paths = module.make(args.out, quick=args.quick, num_seeds=args.seeds, advance=bar.update, **options)
-        print("\n".join(f"wrote {path}" for path in paths))
+        options = sizes if module is transformer else {}
+        try:
+            paths = module.make(
+                args.out, quick=args.quick, num_seeds=args.seeds, sweep=_sweeps.sweeper(name, args.store), **options
+            )
+        except ValueError as error:
+            # A store of other runs is the user's to sort out; anything else is a defect.
+            if not str(error).startswith("store "):
+                raise
+            parser.error(f"--store: {error}")
+        if jax.process_index() == 0:
+            print("\n".join(f"wrote {path}" for path in paths))
     return 0
 
 
+def use_every_core() -> None:
+    """Make each core a device, among which sweeps divide their batches; before jax has started.
+
+    A device that computes eigenvalues holds a thread of jax's pool while it waits for another thread. With as many
+    devices as threads all may wait for ever, so the pool, whose size jax takes from NPROC, gets more.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("NPROC", str(4 * cores))
+    jax.config.update("jax_num_cpu_devices", cores)
+
+
 if __name__ == "__main__":
+    use_every_core()
     sys.exit(main())

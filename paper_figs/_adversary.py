@@ -17,7 +17,13 @@ KEY_DIM = 4  # three directions to avoid, and one to take
 
 
 def worst_case(
-    algorithm: damjax.Algorithm, *, num_agents: int, num_steps: int, block: int, agent: int = 0, lipschitz: float = 1.0
+    algorithm: damjax.Algorithm,
+    *,
+    num_agents: int,
+    num_steps: int,
+    block: jax.Array | int,
+    agent: int = 0,
+    lipschitz: float = 1.0,
 ) -> tuple[damjax.Associations, jax.Array]:
     """Run an algorithm for linear attention against the adversary of one of its agents.
 

@@ -5,7 +5,7 @@ are tuned per algorithm and setting on seeds of their own.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ import networkx as nx
 import numpy as np
 
 import damjax
+from paper_figs import _sweeps
+from paper_figs._sweeps import Sweep
 
 ALGORITHMS = ("OGD", "C-DOGD", "DAM-TOGD")
 
@@ -49,12 +51,22 @@ class Protocol:
     base_seed: int = 0
 
 
-class Problems(NamedTuple):
-    """The random part of a setting for several seeds, leading axis S: what all algorithms share."""
+class Problem(NamedTuple):
+    """What all algorithms see of a seed, drawn before the sweep, since routes are compiled on the host.
+
+    Attributes:
+        model: the stream, before the correlation mixes it.
+        weights: (N, N), or a table per concentration, (A, N, N), as ``problems`` makes them.
+        delays: likewise.
+    """
 
     model: damjax.streams.LinearModel
-    weights: jax.Array
-    delays: np.ndarray
+    weights: Any
+    delays: Any
+
+    def at(self, table: jax.Array | int) -> "Problem":
+        """With the tables of one concentration only."""
+        return self._replace(weights=jnp.asarray(self.weights)[table], delays=jnp.asarray(self.delays)[table])
 
 
 def seeds(protocol: Protocol, *, tuning: bool) -> jax.Array:
@@ -65,32 +77,50 @@ def seeds(protocol: Protocol, *, tuning: bool) -> jax.Array:
     return jax.random.split(evaluation_key, protocol.num_seeds)
 
 
-@functools.partial(jax.jit, static_argnames=("num_agents", "protocol"))
-def _draw(keys, concentration, *, num_agents, protocol):
-    def draw(key):
-        model_key, weights_key = jax.random.split(key)
-        model = damjax.streams.draw_linear_model(
-            model_key,
-            num_agents=num_agents,
-            num_steps=protocol.num_steps,
-            key_dim=protocol.key_dim,
-            value_dim=protocol.value_dim,
-            noise_std=protocol.noise_std,
-        )
-        weights = damjax.weights.dirichlet(
+def concentrations(settings: Sequence[Setting]) -> list[float]:
+    """What ``problems`` must be drawn for, in order."""
+    return sorted({setting.concentration for setting in settings})
+
+
+def problems(graph: nx.Graph, protocol: Protocol, settings: Sequence[Setting], keys: jax.Array) -> Problem:
+    """Draw every seed's stream and weights and compile the routes; leading axis S."""
+    given = jnp.array(concentrations(settings), float)
+    # One after the other: any number of seeds is one program.
+    drawn = [_draw(key, given, num_agents=graph.number_of_nodes(), protocol=protocol) for key in keys]
+    model, weights = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+
+    # Only exact trees depend on how much an interest weighs; others on who is interested in whom, mostly all in all.
+    known: dict[bytes, np.ndarray] = {}
+    delays = []
+    for table in weights.reshape(-1, *weights.shape[-2:]):
+        trees = (table if protocol.routing == "exact" else table > 0).tobytes()
+        if trees not in known:
+            known[trees] = damjax.routing.compile_routes(graph, table, method=protocol.routing).delays
+        delays.append(known[trees])
+    return Problem(model, weights, np.reshape(delays, weights.shape))
+
+
+# Compiling this well would take longer than all its calls.
+@functools.partial(
+    jax.jit, static_argnames=("num_agents", "protocol"), compiler_options={"xla_backend_optimization_level": 0}
+)
+def _draw(key, concentrations, *, num_agents, protocol):
+    model_key, weights_key = jax.random.split(key)
+    model = damjax.streams.draw_linear_model(
+        model_key,
+        num_agents=num_agents,
+        num_steps=protocol.num_steps,
+        key_dim=protocol.key_dim,
+        value_dim=protocol.value_dim,
+        noise_std=protocol.noise_std,
+    )
+
+    def weights(concentration):
+        return damjax.weights.dirichlet(
             weights_key, num_agents, concentration=concentration, self_factor=protocol.self_factor
         )
-        return model, weights
 
-    return jax.vmap(draw)(keys)
-
-
-def problems(graph: nx.Graph, protocol: Protocol, setting: Setting, keys: jax.Array) -> Problems:
-    """Draw streams and weights for every seed and compile the routes."""
-    num_agents = graph.number_of_nodes()
-    model, weights = _draw(keys, setting.concentration, num_agents=num_agents, protocol=protocol)
-    delays = [damjax.routing.compile_routes(graph, w, method=protocol.routing).delays for w in np.asarray(weights)]
-    return Problems(model, weights, np.stack(delays))
+    return model, jax.vmap(weights)(concentrations)
 
 
 def objective_and_domain(protocol: Protocol) -> tuple[damjax.objectives.Objective, damjax.domains.Domain]:
@@ -98,8 +128,8 @@ def objective_and_domain(protocol: Protocol) -> tuple[damjax.objectives.Objectiv
     return damjax.objectives.delta_net(), damjax.domains.frobenius_ball(protocol.radius)
 
 
-def algorithm(name: str, scale: jax.Array, problem: Problems, graph: nx.Graph, protocol: Protocol) -> damjax.Algorithm:
-    """The algorithm of this name with the rate c / sqrt(count), for one seed's problem."""
+def algorithm(name: str, scale: jax.Array, problem: Problem, graph: nx.Graph, protocol: Protocol) -> damjax.Algorithm:
+    """The algorithm of this name with the rate c / sqrt(count)."""
     objective, ball = objective_and_domain(protocol)
     rate = damjax.schedules.inverse_sqrt(scale)
     if name == "OGD":
@@ -113,93 +143,140 @@ def algorithm(name: str, scale: jax.Array, problem: Problems, graph: nx.Graph, p
     )
 
 
-def stream(correlation: jax.Array, problem: Problems):
+def stream(correlation: jax.Array | float, problem: Problem):
     """The associations as a function of the time, made inside the scan."""
     return functools.partial(problem.model.associations, problem.model.targets(correlation))
 
 
-@functools.partial(jax.jit, static_argnames=("name", "graph", "protocol", "horizons"))
-def _losses(name, scales, correlation, problem, *, graph, protocol, horizons):
-    """Cumulative loss at the horizons, mean over agents: (S, C, H)."""
-    objective, _ = objective_and_domain(protocol)
+def average_losses(
+    name: str,
+    settings: Sequence[Setting],
+    drawn: Problem,
+    scales: Mapping[Any, Any],
+    *,
+    graph: nx.Graph,
+    protocol: Protocol,
+    horizons: Sequence[int],
+    sweep: Sweep,
+) -> dict[str, np.ndarray]:
+    """Loss per step and agent of each algorithm at every setting, for every seed, rate constant and horizon.
 
-    def run(scale, problem):
+    Args:
+        name: of the sweep.
+        settings: P of them.
+        drawn: their problems.
+        scales: algorithm -> rate constants, (P, C).
+        graph: the network.
+        protocol: sizes.
+        horizons: increasing.
+        sweep: computes.
+
+    Returns:
+        Algorithm -> (P, S, C, H).
+
+    Raises:
+        FloatingPointError: losses that are not finite.
+    """
+    objective, _ = objective_and_domain(protocol)
+    algorithms, steps = tuple(scales), np.array(horizons)
+
+    def run(seed: Problem, correlation: jax.Array, table: jax.Array, scales: jax.Array) -> jax.Array:
+        problem = seed.at(table)
+
         def observe(params, associations, info):
             return damjax.regret.step_losses(objective, problem.weights, params, associations, info.time).mean()
 
-        start = jnp.zeros((graph.number_of_nodes(), protocol.value_dim, protocol.key_dim), problem.weights.dtype)
-        _, losses = damjax.simulate(
-            algorithm(name, scale, problem, graph, protocol),
-            start,
-            stream(correlation, problem),
-            num_steps=horizons[-1],
-            observe=observe,
+        def losses(of: str, scale: jax.Array) -> jax.Array:
+            start = jnp.zeros((graph.number_of_nodes(), protocol.value_dim, protocol.key_dim), problem.weights.dtype)
+            _, found = damjax.simulate(
+                algorithm(of, scale, problem, graph, protocol),
+                start,
+                stream(correlation, problem),
+                num_steps=max(horizons),
+                observe=observe,
+            )
+            return jnp.cumsum(found)[steps - 1] / steps
+
+        # One constant after the other, many seeds and settings at once: the stream is read once for all constants.
+        return jnp.stack(
+            [jax.lax.map(functools.partial(losses, of), c) for of, c in zip(algorithms, scales, strict=True)]
         )
-        return jnp.cumsum(losses)[np.array(horizons) - 1]
 
-    over_scales = damjax.vmap_last(run, in_axes=(0, None))
-    return damjax.vmap_last(over_scales, in_axes=(None, 0))(scales, problem)
-
-
-@functools.partial(jax.jit, static_argnames=("protocol", "horizons"))
-def _best(correlation, problem, *, protocol, horizons):
-    """Cumulative loss of the best memories in hindsight, mean over agents: (S, H)."""
-    objective, ball = objective_and_domain(protocol)
-
-    def one(problem):
-        sources = damjax.hindsight.moments(objective, stream(correlation, problem), horizons)
-        return damjax.hindsight.best_losses(sources, problem.weights, ball).mean(axis=1)
-
-    return jax.vmap(one)(problem)
+    tried = np.stack([np.asarray(scales[of], float) for of in algorithms], axis=1)
+    found = sweep(name, run, keys=drawn, zipped=[(*_axes(settings), "scales")], **_axes(settings), scales=tried)
+    paid = {of: np.asarray(found["value"])[:, :, i] for i, of in enumerate(algorithms)}
+    for of, values in paid.items():
+        if lost := [setting for setting, of_it in zip(settings, values, strict=True) if not np.isfinite(of_it).all()]:
+            raise FloatingPointError(f"{of} at {lost[0]} gave losses that are not finite; lower the rate constants")
+    return paid
 
 
 def average_regret(
-    names: Sequence[str],
-    scales: Mapping[Any, Sequence[float]],
-    setting: Setting,
-    problem: Problems,
+    name: str,
+    settings: Sequence[Setting],
+    drawn: Problem,
+    scales: Mapping[Any, Any],
     *,
     graph: nx.Graph,
     protocol: Protocol,
     horizons: Sequence[int],
-    advance: Callable[[], Any] = lambda: None,
+    sweep: Sweep,
 ) -> dict[str, np.ndarray]:
-    """sum_n Reg_n(T) / (N T) of each algorithm for every seed, rate constant and horizon: (S, C, H).
+    """sum_n Reg_n(T) / (N T), arguments and result as of ``average_losses``.
 
-    The comparators depend on neither the algorithm nor the rate, and are solved once.
+    The comparators depend on neither the algorithm nor the rate: a sweep of their own solves for them once.
     """
-    steps = tuple(int(horizon) for horizon in horizons)
-    correlation = jnp.asarray(setting.correlation)
-    best = _best(correlation, problem, protocol=protocol, horizons=steps)
-    regret = {}
-    for name in names:
-        tried = jnp.asarray(scales[name])
-        losses = _losses(name, tried, correlation, problem, graph=graph, protocol=protocol, horizons=steps)
-        regret[name] = np.asarray((losses - best[:, None]) / np.array(steps))
-        if not np.all(np.isfinite(regret[name])):
-            raise FloatingPointError(f"{name} at {setting} gave a regret that is not finite; lower the rate constants")
-        advance()
-    return regret
+    objective, ball = objective_and_domain(protocol)
+    steps = np.array(horizons)
+
+    def best(seed: Problem, correlation: jax.Array, table: jax.Array) -> jax.Array:
+        problem = seed.at(table)
+        sources = damjax.hindsight.moments(objective, stream(correlation, problem), steps)
+        return damjax.hindsight.best_losses(sources, problem.weights, ball).mean(axis=1) / steps
+
+    paid = average_losses(name, settings, drawn, scales, graph=graph, protocol=protocol, horizons=horizons, sweep=sweep)
+    found = sweep(f"{name}_comparators", best, keys=drawn, zipped=[tuple(_axes(settings))], **_axes(settings))
+    least = np.asarray(found["value"])[:, :, None]
+    return {of: losses - least for of, losses in paid.items()}
+
+
+def _axes(settings: Sequence[Setting]) -> dict[str, list[float]]:
+    """The settings as zipped axes: the correlation, and the place of the concentration's tables."""
+    tables = concentrations(settings)
+    return {
+        "correlation": [setting.correlation for setting in settings],
+        "table": [tables.index(setting.concentration) for setting in settings],
+    }
 
 
 def tuned_regret(
-    setting: Setting,
+    settings: Sequence[Setting],
     *,
     graph: nx.Graph,
     protocol: Protocol,
     horizons: Sequence[int],
-    advance: Callable[[], Any] = lambda: None,
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Average regret (S, H) of every algorithm at its own best rate constant, and those constants.
+    sweep: Sweep = _sweeps.quiet,
+    prefix: str = "",
+) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
+    """Average regret (P, S, H) of every algorithm at its own best rate constant, and those constants, (P,).
 
-    The constant is the one of the least mean regret at the last step on the tuning seeds.
+    The constant is the one of the least mean loss over all steps on the tuning seeds, and so of the least regret: the
+    comparators are the same for all.
+
+    Args:
+        settings: P of them.
+        graph: the network.
+        protocol: sizes, seeds and rate constants.
+        horizons: increasing, for the regret.
+        sweep: computes.
+        prefix: of the sweeps' names.
     """
-    fixed = {"graph": graph, "protocol": protocol, "advance": advance}
-    grid = dict.fromkeys(ALGORITHMS, protocol.rate_constants)
-    tuning = problems(graph, protocol, setting, seeds(protocol, tuning=True))
-    final = average_regret(ALGORITHMS, grid, setting, tuning, horizons=[protocol.num_steps], **fixed)
-    rates = {name: protocol.rate_constants[int(r[:, :, -1].mean(axis=0).argmin())] for name, r in final.items()}
-    evaluation = problems(graph, protocol, setting, seeds(protocol, tuning=False))
-    chosen = {name: [rate] for name, rate in rates.items()}
-    regret = average_regret(ALGORITHMS, chosen, setting, evaluation, horizons=horizons, **fixed)
-    return {name: values[:, 0] for name, values in regret.items()}, rates
+    fixed: Any = {"graph": graph, "protocol": protocol, "sweep": sweep}
+    tuning, evaluation = (problems(graph, protocol, settings, seeds(protocol, tuning=part)) for part in (True, False))
+    grid = dict.fromkeys(ALGORITHMS, np.tile(protocol.rate_constants, (len(settings), 1)))
+    paid = average_losses(f"{prefix}tuning", settings, tuning, grid, horizons=[protocol.num_steps], **fixed)
+    best = {of: losses[..., -1].mean(axis=1).argmin(axis=1) for of, losses in paid.items()}
+    chosen = {of: np.array(protocol.rate_constants)[places] for of, places in best.items()}
+    scales = {of: rates[:, None] for of, rates in chosen.items()}
+    regret = average_regret(f"{prefix}evaluation", settings, evaluation, scales, horizons=horizons, **fixed)
+    return {of: values[:, :, 0] for of, values in regret.items()}, {of: c.tolist() for of, c in chosen.items()}

@@ -5,7 +5,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import jax
 from matplotlib.figure import Figure
 
 import damjax
+from paper_figs import _panels
 from paper_figs._experiment import Protocol
+from paper_figs._sweeps import Sweep
 
 PACKAGES = ("damjax", "jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")
 
@@ -21,7 +23,7 @@ PACKAGES = ("damjax", "jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib
 def resized(protocol: Protocol, quick: Mapping[str, Any], num_seeds: int | None) -> Protocol:
     """The protocol at another size: the changes of a quick run, and the number of seeds that was asked for.
 
-    A quick run tunes on as many seeds as it evaluates, so that the same programs serve for both.
+    A quick run tunes on as many seeds as it evaluates.
     """
     changes = dict(quick) | ({} if num_seeds is None else {"num_seeds": num_seeds})
     protocol = dataclasses.replace(protocol, **changes)
@@ -40,6 +42,34 @@ def settings(name: str, protocol: Mapping[str, Any], quick: bool, *, network: bo
     return record
 
 
+def maker(
+    name: str,
+    protocol: Protocol,
+    changes: Mapping[str, Any],
+    compute: Callable[..., Any],
+    draw: Callable[[Any, Protocol], Figure],
+    panels: Callable[[Any], Mapping[str, _panels.Panel]] = lambda found: found,
+) -> Callable[..., list[Path]]:
+    """The ``make`` of a figure: compute, draw and save it; the files.
+
+    Args:
+        name: of the figure.
+        protocol: at full size.
+        changes: to the protocol, for the quick version.
+        compute: ``compute(protocol, quick=..., sweep=...)``.
+        draw: ``draw(what compute found, protocol) -> figure``.
+        panels: of what compute found, for the tables.
+    """
+
+    def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
+        sized = resized(protocol, changes if quick else {}, num_seeds)
+        found = compute(sized, quick=quick, sweep=sweep)
+        record = settings(name, dataclasses.asdict(sized), quick)
+        return save(name, draw(found, sized), _panels.tables(panels(found)), record, out)
+
+    return make
+
+
 def save(
     name: str,
     figure: Figure,
@@ -49,6 +79,8 @@ def save(
 ) -> list[Path]:
     """Write ``name``.png and .pdf, one CSV per table, and ``name``.json; return the paths.
 
+    Of several processes, which have all found the same, only the first writes.
+
     Args:
         name: of the figure.
         figure: drawn.
@@ -56,22 +88,22 @@ def save(
         settings: of every run, seeds included; plain data.
         out: folder, made when missing.
     """
+    pictures = [out / f"{name}.{suffix}" for suffix in ("png", "pdf")]
+    sheets = [out / f"{name}{suffix}.csv" for suffix in tables]
+    record = out / f"{name}.json"
+    if jax.process_index() > 0:
+        return [*pictures, *sheets, record]
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix in ("png", "pdf"):
+    for path in pictures:
         # Without the date the same numbers give the same file.
-        metadata = {"CreationDate": None} if suffix == "pdf" else None
-        figure.savefig(out / f"{name}.{suffix}", metadata=metadata, bbox_inches="tight", dpi=200)
-        paths.append(out / f"{name}.{suffix}")
-    for suffix, rows in tables.items():
-        path = out / f"{name}{suffix}.csv"
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
+        figure.savefig(path, metadata=metadata, bbox_inches="tight", dpi=200)
+    for path, rows in zip(sheets, tables.values(), strict=True):
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        paths.append(path)
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    record = {"figure": name, "settings": settings, "versions": versions | {"python": platform.python_version()}}
-    path = out / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2) + "\n")
-    return [*paths, path]
+    known = {"figure": name, "settings": settings, "versions": versions | {"python": platform.python_version()}}
+    record.write_text(json.dumps(known, indent=2) + "\n")
+    return [*pictures, *sheets, record]

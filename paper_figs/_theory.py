@@ -11,7 +11,8 @@ import numpy as np
 import damjax
 from damjax import bounds
 from paper_figs._adversary import KEY_DIM, worst_case
-from paper_figs._experiment import Problems, Protocol, Setting, objective_and_domain, stream
+from paper_figs._experiment import Problem, Protocol, Setting, objective_and_domain, stream
+from paper_figs._sweeps import Sweep
 
 PROTOCOL = Protocol(radius=12.0)
 QUICK = {"num_seeds": 3, "num_steps": 100}
@@ -49,25 +50,34 @@ def evaluate(objective, domain, weights, delays, known, scale, losses, norms, as
     return found
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "protocol", "horizons"))
 def measure(
-    factors: jax.Array, problem: Problems, *, graph: nx.Graph, protocol: Protocol, horizons: tuple[int, ...]
-) -> dict[str, jax.Array]:
+    name: str,
+    drawn: Problem,
+    factors: Sequence[float],
+    *,
+    graph: nx.Graph,
+    protocol: Protocol,
+    horizons: Sequence[int],
+    sweep: Sweep,
+) -> dict[str, np.ndarray]:
     """Every curve for every seed, rate constant and horizon, mean over agents, (S, C, H).
 
     Args:
+        name: of the sweep.
+        drawn: the problems of the default setting.
         factors: the rate constants, as multiples of the one that minimises the weighted-delay bound, (C,).
-        problem: streams, weights and delays, leading axis S.
         graph: its number of nodes bounds the delays.
         protocol: sizes and radius.
         horizons: increasing.
+        sweep: computes.
     """
     objective, ball = objective_and_domain(protocol)
     num_agents = graph.number_of_nodes()
 
-    def run(problem):
+    def run(seed: Problem) -> dict[str, jax.Array]:
+        problem = seed.at(0)
         weights, delays = problem.weights, problem.delays
-        source = stream(jnp.asarray(Setting().correlation), problem)
+        source = stream(Setting().correlation, problem)
         associations = jax.vmap(source)(jnp.arange(1, horizons[-1] + 1))
         known = bounds.constants(objective, ball, associations)
         best = bounds.optimal_scale(weights, delays, known)
@@ -94,27 +104,34 @@ def measure(
             )
             return jax.tree.map(lambda curve: curve.mean(axis=1), found)
 
-        # One constant after the other: the norms of all messages of all of them would not fit.
-        return jax.lax.map(with_factor, factors)
+        # One constant after the other: they share the stream, and the norms of all their messages would not fit.
+        return jax.lax.map(with_factor, jnp.array(factors))
 
-    return jax.lax.map(run, problem)
+    found = sweep(name, run, keys=drawn)
+    return {curve: np.asarray(found[curve]) for curve in CURVES}
 
 
-def adversarial(tau: int, factor: float, horizons: Sequence[int]) -> dict[str, np.ndarray]:
-    """Every curve, (H,), for an agent that hears of unit linear losses tau steps late, against the adversary."""
+def adversarial(
+    name: str, delays: Sequence[int], factors: Sequence[float], horizons: Sequence[int], sweep: Sweep
+) -> dict[str, np.ndarray]:
+    """Every curve, (delays, C, H), for an agent that hears of unit linear losses late, against the adversary.
+
+    Nothing is random: one seed, whose key nobody looks at.
+    """
     objective, ball = damjax.objectives.linear_attention(), damjax.domains.frobenius_ball(UNIT_RADIUS)
-    weights, delays = np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[0, tau], [0, 0]])
-    known = bounds.Constants(jnp.ones(2), ball.diameter)
-    scale = factor * bounds.optimal_scale(weights, delays, known)
-    rate = damjax.schedules.inverse_sqrt(scale)
-    algorithm = damjax.dam_togd(objective, weights, delays, learning_rate=rate, domain=ball)
+    weights, known = np.array([[0.0, 1.0], [0.0, 1.0]]), bounds.Constants(jnp.ones(2), ball.diameter)
 
-    @jax.jit
-    def run():
-        associations, params = worst_case(algorithm, num_agents=2, num_steps=max(horizons), block=tau + 1)
+    def run(key: jax.Array, delay: jax.Array, factor: jax.Array) -> dict[str, jax.Array]:
+        table = jnp.array([[0, delay], [0, 0]])
+        scale = factor * bounds.optimal_scale(weights, table, known)
+        rate = damjax.schedules.inverse_sqrt(scale)
+        algorithm = damjax.dam_togd(objective, weights, table, learning_rate=rate, domain=ball, max_delay=max(delays))
+        associations, params = worst_case(algorithm, num_agents=2, num_steps=max(horizons), block=delay + 1)
         losses = damjax.regret.personalized_losses(objective, weights, params, associations)
         observe = bounds.observe_gradient_norms(objective, weights)
         _, norms = damjax.simulate(algorithm, jnp.zeros((2, 1, KEY_DIM)), associations, observe=observe)
-        return evaluate(objective, ball, weights, delays, known, scale, losses, norms, associations, horizons)
+        found = evaluate(objective, ball, weights, table, known, scale, losses, norms, associations, horizons)
+        return jax.tree.map(lambda curve: curve[:, 0], found)
 
-    return {name: np.asarray(curve[:, 0]) for name, curve in run().items()}
+    found = sweep(name, run, keys=jax.random.split(jax.random.key(0), 1), delay=delays, factor=factors)
+    return {curve: np.asarray(found[curve])[:, :, 0] for curve in CURVES}

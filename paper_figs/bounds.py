@@ -1,20 +1,18 @@
 """Regret, its certificate and the three bounds, against time and delay, on random and on adversarial data."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
 import matplotlib as mpl
+import networkx as nx
 import numpy as np
 from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output, _panels
-from paper_figs._experiment import Setting, problems, seeds
+from paper_figs import _output, _panels, _sweeps
+from paper_figs._experiment import Protocol, Setting, problems, seeds
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs._theory import CURVES, PROTOCOL, QUICK, REGRET, adversarial, measure
 from paper_figs.figure_1 import horizons
 
@@ -23,42 +21,44 @@ ADVERSARIAL_DELAY = 8
 ADVERSARIAL_DELAYS = (0, 2, 4, 8, 16, 32, 64)
 
 
-def compute(protocol, *, quick: bool = False, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; see ``num_tasks`` for how often ``advance`` is called."""
-    keys = seeds(protocol, tuning=False)
-    lengths, taus = (PATH_LENGTHS[:2], ADVERSARIAL_DELAYS[:2]) if quick else (PATH_LENGTHS, ADVERSARIAL_DELAYS)
+def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
+    steps = protocol.num_steps
+    lengths, taus = (PATH_LENGTHS[:1], ADVERSARIAL_DELAYS[:4]) if quick else (PATH_LENGTHS, ADVERSARIAL_DELAYS)
 
-    def random(graph, times):
-        drawn = problems(graph, protocol, Setting(), keys)
-        found = measure(jnp.ones(1), drawn, graph=graph, protocol=protocol, horizons=tuple(times))
-        advance()
-        return {name: np.asarray(found[name][:, 0]) for name in CURVES}, drawn.delays.max(axis=(1, 2))
+    def random(name: str, graph: nx.Graph, times: Sequence[int]) -> tuple[dict[str, np.ndarray], float]:
+        """The curves, (S, H), and the median over seeds of the longest round trip."""
+        drawn = problems(graph, protocol, [Setting()], seeds(protocol, tuning=False))
+        found = measure(name, drawn, [1.0], graph=graph, protocol=protocol, horizons=times, sweep=sweep)
+        return {curve: values[:, 0] for curve, values in found.items()}, np.median(drawn.delays.max(axis=(1, 2, 3)))
 
-    times = horizons(protocol.num_steps)
-    panels = {"time": Panel("horizon T (steps)", np.array(times), random(damjax.graphs.paper_network(), times)[0])}
+    times = horizons(steps)
+    by_time, _ = random("network", damjax.graphs.paper_network(), times)
+    by_length, longest = zip(
+        *(random(f"path_{length}", damjax.graphs.path(length), [steps]) for length in lengths), strict=True
+    )
 
-    by_length = [random(damjax.graphs.path(length), [protocol.num_steps]) for length in lengths]
-    longest = np.array([np.median(delays) for _, delays in by_length])
-    joined = {name: np.concatenate([curves[name] for curves, _ in by_length], axis=1) for name in CURVES}
-    panels["delay"] = Panel(r"longest round trip $\tau_\mathrm{max}$ (steps), on paths", longest, joined)
+    # Each delay at the end of its last whole block, and one of them at the ends of more.
+    ends = [(tau + 1) * (steps // (tau + 1)) for tau in taus]
+    blocks = [(ADVERSARIAL_DELAY + 1) * number for number in horizons(steps // (ADVERSARIAL_DELAY + 1))]
+    measured = sorted({*ends, *blocks})
+    attacked = adversarial("adversarial", taus, [1.0], measured, sweep)
 
-    block = ADVERSARIAL_DELAY + 1
-    times = [block * t for t in horizons(protocol.num_steps // block)]
-    curves = {name: curve[None] for name, curve in adversarial(ADVERSARIAL_DELAY, 1.0, times).items()}
-    advance()
-    panels["adversarial_time"] = Panel("horizon T (steps)", np.array(times), {n: curves[n] for n in CURVES})
-    ends = []
-    for tau in taus:
-        ends.append(adversarial(tau, 1.0, [(tau + 1) * (protocol.num_steps // (tau + 1))]))
-        advance()
-    curves = {name: np.stack([end[name] for end in ends], axis=1) for name in CURVES}
-    panels["adversarial_delay"] = Panel(r"round trip $\tau$ (steps)", np.array(taus), curves)
-    return panels
+    def at(delays: Sequence[int], times: Sequence[int]) -> dict[str, np.ndarray]:
+        """The curves, (1, points), where delay and horizon are those of the points."""
+        places = [taus.index(tau) for tau in delays], 0, [measured.index(time) for time in times]
+        return {curve: values[places][None] for curve, values in attacked.items()}
 
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 2 + (2 + 2 if quick else len(PATH_LENGTHS) + len(ADVERSARIAL_DELAYS))
+    return {
+        "time": Panel("horizon T (steps)", np.array(times), by_time),
+        "delay": Panel(
+            r"longest round trip $\tau_\mathrm{max}$ (steps), on paths",
+            np.array(longest),
+            {curve: np.concatenate([values[curve] for values in by_length], axis=1) for curve in CURVES},
+        ),
+        "adversarial_time": Panel("horizon T (steps)", np.array(blocks), at([ADVERSARIAL_DELAY] * len(blocks), blocks)),
+        "adversarial_delay": Panel(r"round trip $\tau$ (steps)", np.array(taus), at(taus, ends)),
+    }
 
 
 def draw(panels: Mapping[str, Panel], protocol) -> Figure:
@@ -88,9 +88,4 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _output.resized(PROTOCOL, QUICK if quick else {}, num_seeds)
-    panels = compute(protocol, quick=quick, advance=advance)
-    settings = _output.settings("bounds", dataclasses.asdict(protocol), quick)
-    return _output.save("bounds", draw(panels, protocol), _panels.tables(panels), settings, out)
+make = _output.maker("bounds", PROTOCOL, QUICK, compute, draw)

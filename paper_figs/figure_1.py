@@ -1,9 +1,8 @@
 """Figure 1: regret of OGD, C-DOGD and DAM-TOGD against time, target correlation and interest concentration."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,9 +11,10 @@ from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output, _panels
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._experiment import ALGORITHMS, Protocol, Setting, problems, seeds, tuned_regret
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 
 CORRELATIONS = tuple(round(0.1 * i, 1) for i in range(11))
 CONCENTRATIONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -28,40 +28,42 @@ def horizons(num_steps: int) -> list[int]:
     return np.unique(np.geomspace(min(10, num_steps), num_steps, 20).round().astype(int)).tolist()
 
 
-def compute(protocol: Protocol, *, quick: bool = False, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
+def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
     """All numbers of the figure.
 
     Args:
         protocol: sizes, seeds and rate constants.
         quick: three points instead of all on the axes of panels (c) and (d).
-        advance: called after each of the ``num_tasks(quick)`` tasks, for a progress bar.
+        sweep: computes.
 
     Returns:
         The panels "time", "correlation" and "concentration".
     """
-    graph = damjax.graphs.paper_network()
-
-    def measure(setting: Setting, at: list[int]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        return tuned_regret(setting, graph=graph, protocol=protocol, horizons=at, advance=advance)
-
     correlations, concentrations = axes_of(quick)
+    settings = [
+        Setting(),
+        *(Setting(correlation=value) for value in correlations),
+        *(Setting(concentration=value) for value in concentrations),
+    ]
     times = horizons(protocol.num_steps)
-    regret, rates = measure(Setting(), times)
-    constants = {name: [rate] for name, rate in rates.items()}
-    panels = {"time": Panel("horizon T (steps)", np.array(times), regret, {"rate_constant": constants})}
-    last = [protocol.num_steps]
-    for kind, label, values, make in (
-        ("correlation", r"target correlation $\rho$", correlations, lambda v: Setting(correlation=v)),
-        ("concentration", "Dirichlet concentration $a$", concentrations, lambda v: Setting(concentration=v)),
-    ):
-        results = [measure(make(value), last) for value in values]
-        panels[kind] = Panel(
-            label,
-            np.array(values),
-            {name: np.concatenate([regret[name] for regret, _ in results], axis=1) for name in ALGORITHMS},
-            {"rate_constant": {name: [rates[name] for _, rates in results] for name in ALGORITHMS}},
-        )
-    return panels
+    regret, rates = tuned_regret(
+        settings, graph=damjax.graphs.paper_network(), protocol=protocol, horizons=times, sweep=sweep
+    )
+
+    def against(label: str, values: Sequence[float], first: int) -> Panel:
+        """The last horizon of the settings from the ``first`` on."""
+        here = slice(first, first + len(values))
+        samples = {name: found[here, :, -1].T for name, found in regret.items()}
+        return Panel(label, np.array(values), samples, {"rate_constant": {name: rates[name][here] for name in rates}})
+
+    constants = {"rate_constant": {name: found[:1] for name, found in rates.items()}}
+    return {
+        "time": Panel(
+            "horizon T (steps)", np.array(times), {name: found[0] for name, found in regret.items()}, constants
+        ),
+        "correlation": against(r"target correlation $\rho$", correlations, 1),
+        "concentration": against("Dirichlet concentration $a$", concentrations, 1 + len(correlations)),
+    }
 
 
 def axes_of(quick: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -69,12 +71,6 @@ def axes_of(quick: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if quick:
         return CORRELATIONS[::5], CONCENTRATIONS[::4]
     return CORRELATIONS, CONCENTRATIONS
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    num_settings = 1 + sum(len(values) for values in axes_of(quick))
-    return 2 * len(ALGORITHMS) * num_settings  # tuned, then evaluated
 
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
@@ -97,8 +93,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
 def draw_network(axes: Axes, protocol: Protocol) -> None:
     """Panel (a): the network and one agent's tree, for the first seed of the default setting."""
     graph = damjax.graphs.paper_network()
-    key = seeds(protocol, tuning=False)[:1]
-    weights = np.asarray(problems(graph, protocol, Setting(), key).weights[0])
+    weights = problems(graph, protocol, [Setting()], seeds(protocol, tuning=False)[:1]).weights[0, 0]
     routes = damjax.routing.compile_routes(graph, weights, method=protocol.routing)
     plotting.network(axes, graph, routes, AGENT)
 
@@ -114,10 +109,10 @@ def _note(panels: Mapping[str, Panel], protocol: Protocol) -> str:
     return "\n".join(lines)
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
+def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
     """Compute, draw and save the figure; return the files."""
     protocol = _output.resized(Protocol(), QUICK if quick else {}, num_seeds)
-    panels = compute(protocol, quick=quick, advance=advance)
+    panels = compute(protocol, quick=quick, sweep=sweep)
     settings = _output.settings("figure_1", dataclasses.asdict(protocol), quick) | {
         "algorithms": ALGORITHMS,
         "horizons": horizons(protocol.num_steps),

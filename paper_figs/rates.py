@@ -1,11 +1,7 @@
 """Regret and its bounds against the rate constant, with the minimum of each and the closed form of the bound's."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,9 +9,10 @@ from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output, _panels
-from paper_figs._experiment import Setting, problems, seeds
+from paper_figs import _output, _panels, _sweeps
+from paper_figs._experiment import Protocol, Setting, problems, seeds
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK, REGRET, adversarial, measure
 
 SHOWN = ("regret", "certificate", "weighted-delay bound")
@@ -24,28 +21,21 @@ ADVERSARIAL_FACTORS = tuple(float(f) for f in np.geomspace(1 / 16, 16, 13))
 ADVERSARIAL_DELAY = 8
 
 
-def compute(protocol, *, quick: bool = False, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; see ``num_tasks`` for how often ``advance`` is called."""
+def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
     graph = damjax.graphs.paper_network()
-    drawn = problems(graph, protocol, Setting(), seeds(protocol, tuning=False))
     factors, others = (FACTORS[::6], ADVERSARIAL_FACTORS[::4]) if quick else (FACTORS, ADVERSARIAL_FACTORS)
-    found = measure(jnp.array(factors), drawn, graph=graph, protocol=protocol, horizons=(protocol.num_steps,))
-    advance()
-    label = "rate constant, as a multiple of the bound's best, $c / c^*$"
-    panels = {"random": Panel(label, np.array(factors), {n: np.asarray(found[n][:, :, 0]) for n in SHOWN})}
+    drawn = problems(graph, protocol, [Setting()], seeds(protocol, tuning=False))
+    random = measure(
+        "random", drawn, factors, graph=graph, protocol=protocol, horizons=[protocol.num_steps], sweep=sweep
+    )
     horizon = (ADVERSARIAL_DELAY + 1) * (protocol.num_steps // (ADVERSARIAL_DELAY + 1))
-    ends = []
-    for factor in others:
-        ends.append(adversarial(ADVERSARIAL_DELAY, factor, [horizon]))
-        advance()
-    curves = {name: np.concatenate([end[name] for end in ends])[None] for name in SHOWN}
-    panels["adversarial"] = Panel(label, np.array(others), curves)
-    return panels
-
-
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 1 + len(ADVERSARIAL_FACTORS[::4] if quick else ADVERSARIAL_FACTORS)
+    attacked = adversarial("adversarial", [ADVERSARIAL_DELAY], others, [horizon], sweep)
+    label = "rate constant, as a multiple of the bound's best, $c / c^*$"
+    return {
+        "random": Panel(label, np.array(factors), {name: random[name][:, :, 0] for name in SHOWN}),
+        "adversarial": Panel(label, np.array(others), {name: attacked[name][:, :, 0] for name in SHOWN}),
+    }
 
 
 def draw(panels: Mapping[str, Panel], protocol) -> Figure:
@@ -84,9 +74,4 @@ def _mark_least(axes: Axes, x: np.ndarray, values: np.ndarray, color: str) -> No
     axes.annotate(f"{x[best]:.3g}", (x[best], values[best]), color=color, **place)
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _output.resized(PROTOCOL, QUICK if quick else {}, num_seeds)
-    panels = compute(protocol, quick=quick, advance=advance)
-    settings = _output.settings("rates", dataclasses.asdict(protocol), quick)
-    return _output.save("rates", draw(panels, protocol), _panels.tables(panels), settings, out)
+make = _output.maker("rates", PROTOCOL, QUICK, compute, draw)

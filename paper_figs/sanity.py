@@ -1,19 +1,19 @@
 """Three experiments whose outcome is known: one agent alone, growing paths, and the stress of personal targets."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import networkx as nx
 import numpy as np
 from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output, _panels
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._experiment import ALGORITHMS, Protocol, Setting, average_regret, problems, seeds, tuned_regret
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs.figure_1 import QUICK, REGRET, horizons
 
 PROTOCOL = Protocol(rate_constants=tuple(float(c) for c in np.geomspace(0.05, 12.0, 9).round(4)))
@@ -23,46 +23,46 @@ CONCENTRATION = 0.05
 ALONE_RATE = 1.0
 
 
-def compute(protocol, *, quick: bool = False, advance: Callable[[], Any] = lambda: None) -> dict[str, Panel]:
-    """All numbers of the figure; see ``num_tasks`` for how often ``advance`` is called."""
-    last = [protocol.num_steps]
-    times = horizons(protocol.num_steps)
-    alone = damjax.graphs.path(1)
-    regret = average_regret(
-        ALGORITHMS,
-        {name: [ALONE_RATE] for name in ALGORITHMS},
-        Setting(),
-        problems(alone, protocol, Setting(), seeds(protocol, tuning=False)),
-        graph=alone,
+def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+    """All numbers of the figure."""
+    times, last = horizons(protocol.num_steps), [protocol.num_steps]
+    one = damjax.graphs.path(1)
+    alone = average_regret(
+        "alone",
+        [Setting()],
+        problems(one, protocol, [Setting()], seeds(protocol, tuning=False)),
+        {name: [[ALONE_RATE]] for name in ALGORITHMS},
+        graph=one,
         protocol=protocol,
         horizons=times,
-        advance=advance,
+        sweep=sweep,
     )
-    rates = {"rate_constant": {name: [ALONE_RATE] for name in ALGORITHMS}}
-    found = {name: values[:, 0] for name, values in regret.items()}
-    panels = {"alone": Panel("horizon T (steps)", np.array(times), found, rates)}
 
-    def tuned(label, x, runs):
-        samples = {name: np.concatenate([regret[name] for regret, _ in runs], axis=1) for name in ALGORITHMS}
-        rates = {name: [rates[name] for _, rates in runs] for name in ALGORITHMS}
-        return Panel(label, np.array(x), samples, {"rate_constant": rates})
+    def tuned(name: str, graph: nx.Graph, settings: Sequence[Setting]):
+        return tuned_regret(settings, graph=graph, protocol=protocol, horizons=last, sweep=sweep, prefix=f"{name}_")
 
     lengths = PATH_LENGTHS[:1] if quick else PATH_LENGTHS
-    fixed = {"protocol": protocol, "horizons": last, "advance": advance}
-    runs = [tuned_regret(Setting(), graph=damjax.graphs.path(length), **fixed) for length in lengths]
-    longest = [2.0 * (length - 1) for length in lengths]
-    panels["delay"] = tuned(r"longest round trip $\tau_\mathrm{max}$ (steps), on paths", longest, runs)
-
-    network = damjax.graphs.paper_network()
+    by_length = [tuned(f"path_{length}", damjax.graphs.path(length), [Setting()]) for length in lengths]
     settings = [Setting(correlation=rho, concentration=CONCENTRATION) for rho in STRESS]
-    runs = [tuned_regret(setting, graph=network, **fixed) for setting in settings]
-    panels["stress"] = tuned(r"target correlation $\rho$", STRESS, runs)
-    return panels
+    stress = tuned("network", damjax.graphs.paper_network(), settings)
 
+    def panel(label: str, x: Sequence[float], results: Sequence[Any]) -> Panel:
+        """Points in the order of the results, and of the settings within each."""
+        samples = {name: np.concatenate([regret[name][:, :, 0] for regret, _ in results]).T for name in ALGORITHMS}
+        rates = {name: [rate for _, rates in results for rate in rates[name]] for name in ALGORITHMS}
+        return Panel(label, np.array(x), samples, {"rate_constant": rates})
 
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return len(ALGORITHMS) * (1 + 2 * ((1 if quick else len(PATH_LENGTHS)) + len(STRESS)))
+    longest = [2.0 * (length - 1) for length in lengths]
+    return {
+        "alone": Panel(
+            "horizon T (steps)",
+            np.array(times),
+            {name: found[0, :, 0] for name, found in alone.items()},
+            {"rate_constant": {name: [ALONE_RATE] for name in ALGORITHMS}},
+        ),
+        "delay": panel(r"longest round trip $\tau_\mathrm{max}$ (steps), on paths", longest, by_length),
+        "stress": panel(r"target correlation $\rho$", STRESS, [stress]),
+    }
 
 
 def draw(panels: Mapping[str, Panel], protocol) -> Figure:
@@ -89,9 +89,4 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _output.resized(PROTOCOL, QUICK if quick else {}, num_seeds)
-    panels = compute(protocol, quick=quick, advance=advance)
-    settings = _output.settings("sanity", dataclasses.asdict(protocol), quick)
-    return _output.save("sanity", draw(panels, protocol), _panels.tables(panels), settings, out)
+make = _output.maker("sanity", PROTOCOL, QUICK, compute, draw)

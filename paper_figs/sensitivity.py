@@ -1,9 +1,7 @@
 """What each link is worth: the derivative of the weighted-delay bound in the links' lengths."""
 
-import dataclasses
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +14,10 @@ from matplotlib.figure import Figure
 
 import damjax
 from damjax import bounds, plotting
-from paper_figs import _output, _panels
-from paper_figs._experiment import Setting, objective_and_domain, problems, seeds, stream
+from paper_figs import _output, _sweeps
+from paper_figs._experiment import Problem, Protocol, Setting, objective_and_domain, problems, seeds, stream
 from paper_figs._panels import Panel
+from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK
 
 BLUES = mpl.colormaps["Blues"](np.linspace(0.3, 1, 64))  # without the shades that paper swallows
@@ -32,46 +31,44 @@ class Links(NamedTuple):
     gains: np.ndarray
 
 
-def link_gains(weights, routes, known, horizon) -> dict[tuple[int, int], float]:
-    """How much of the network's bound, a share of it, one hop less on each link would save."""
-    links, crosses = damjax.routing.path_links(routes)
-    scale = bounds.optimal_scale(weights, routes.delays, known)
+class Crossing(NamedTuple):
+    """A seed's problem, and which links its messages cross, (N, N, E)."""
 
-    def total(lengths):
-        delays = 2 * crosses @ lengths
-        return bounds.weighted_delay(weights, delays, known, scale=scale, horizon=horizon).sum()
-
-    whole, slopes = jax.value_and_grad(total)(jnp.ones(len(links)))
-    return dict(zip(links, np.asarray(slopes / whole).tolist(), strict=True))
+    problem: Problem
+    crosses: np.ndarray
 
 
-def compute(protocol, *, advance: Callable[[], Any] = lambda: None) -> Links:
-    """The gains for every seed's streams and weights; ``advance`` is called twice."""
+def crossings(graph: nx.Graph, protocol: Protocol, links: Sequence[tuple[int, int]]) -> Crossing:
+    """The seeds with their trees: where a seed's trees leave a link out, nothing crosses it."""
+    drawn = problems(graph, protocol, [Setting()], seeds(protocol, tuning=False))
+    crosses = np.zeros((*drawn.weights[:, 0].shape, len(links)))
+    for seed, weights in enumerate(drawn.weights[:, 0]):
+        used, table = damjax.routing.path_links(damjax.routing.compile_routes(graph, weights, method=protocol.routing))
+        crosses[seed][:, :, [links.index(link) for link in used]] = table
+    return Crossing(drawn, crosses)
+
+
+def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> Links:
+    """The gains for every seed's streams and weights; ``quick`` is in the protocol already."""
     graph = damjax.graphs.paper_network()
     objective, ball = objective_and_domain(protocol)
     links = tuple(sorted((min(edge), max(edge)) for edge in graph.edges))
-    drawn = problems(graph, protocol, Setting(), seeds(protocol, tuning=False))
-    gains = np.zeros((protocol.num_seeds, len(links)))
-    advance()
 
-    @jax.jit
-    def known_of(problem):
-        source = stream(jnp.asarray(Setting().correlation), problem)
-        return bounds.constants(objective, ball, jax.vmap(source)(jnp.arange(1, protocol.num_steps + 1)))
+    def run(seed: Crossing) -> jax.Array:
+        problem = seed.problem.at(0)
+        source = stream(Setting().correlation, problem)
+        known = bounds.constants(objective, ball, jax.vmap(source)(jnp.arange(1, protocol.num_steps + 1)))
+        scale = bounds.optimal_scale(problem.weights, problem.delays, known)
 
-    for seed in range(protocol.num_seeds):
-        problem = jax.tree.map(lambda leaf, seed=seed: leaf[seed], drawn)
-        weights = np.asarray(problem.weights)
-        routes = damjax.routing.compile_routes(graph, weights, method=protocol.routing)
-        found = link_gains(weights, routes, known_of(problem), protocol.num_steps)
-        gains[seed] = [100 * found.get(link, 0.0) for link in links]
-    advance()
-    return Links(links, gains)
+        def total(lengths: jax.Array) -> jax.Array:
+            delays = 2 * seed.crosses @ lengths
+            return bounds.weighted_delay(problem.weights, delays, known, scale=scale, horizon=protocol.num_steps).sum()
 
+        whole, slopes = jax.value_and_grad(total)(jnp.ones(len(links)))
+        return 100 * slopes / whole
 
-def num_tasks(quick: bool) -> int:
-    """How often ``compute`` calls ``advance``."""
-    return 2
+    found = sweep("links", run, keys=crossings(graph, protocol, links))
+    return Links(links, np.asarray(found["value"]))
 
 
 def draw(found: Links, protocol) -> Figure:
@@ -110,11 +107,10 @@ def draw(found: Links, protocol) -> Figure:
     return figure
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, advance: Callable[[], Any]) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _output.resized(PROTOCOL, QUICK if quick else {}, num_seeds)
-    found = compute(protocol, advance=advance)
+def panels(found: Links) -> dict[str, Panel]:
+    """The numbers as a table has them."""
     names = np.array([f"{a}-{b}" for a, b in found.links])
-    tables = _panels.tables({"links": Panel("link", names, {"gain in percent": found.gains})})
-    settings = _output.settings("sensitivity", dataclasses.asdict(protocol), quick)
-    return _output.save("sensitivity", draw(found, protocol), tables, settings, out)
+    return {"links": Panel("link", names, {"gain in percent": found.gains})}
+
+
+make = _output.maker("sensitivity", PROTOCOL, QUICK, compute, draw, panels)

@@ -18,6 +18,8 @@ def _float64():
     yield
     # Not back to what was before: a fixture of a whole module may have switched it on, and doctests run in single.
     jax.config.update("jax_enable_x64", False)
+    # Quick figures switch them off.
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import damjax
-from paper_figs import figure_1
+from damjax._work import Work
+from paper_figs import _experiment, _sweeps, figure_1
 from paper_figs.__main__ import FIGURES, main
 from paper_figs._experiment import ALGORITHMS, Protocol, Setting, average_regret, problems, seeds, tuned_regret
 
@@ -40,7 +41,7 @@ def test_quick_writes_figure_numbers_and_settings(quick):
     files = {"figure_1.png", "figure_1.pdf", "figure_1.csv", "figure_1_runs.csv", "figure_1.json"}
     assert {path.name for path in out.iterdir()} == files
     assert all(f"wrote {out / name}" in done.stdout for name in files)
-    assert "100%" in done.stderr
+    assert all(f"figure_1: {name}: 100%" in done.stderr for name in ("tuning", "evaluation"))
     assert (out / "figure_1.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "figure_1.pdf").read_bytes().startswith(b"%PDF")
 
@@ -129,14 +130,14 @@ def test_the_settings_redo_the_figure(quick):
     protocol = Protocol(**fields)
     setting = Setting(**settings["default_setting"])
     regret, rates = tuned_regret(
-        setting, graph=damjax.graphs.paper_network(), protocol=protocol, horizons=settings["horizons"]
+        [setting], graph=damjax.graphs.paper_network(), protocol=protocol, horizons=settings["horizons"]
     )
-    assert {name: [rate] for name, rate in rates.items()} == settings["tuned_rate_constants"]["time"]
+    assert rates == settings["tuned_rate_constants"]["time"]
     with (out / "figure_1_runs.csv").open() as file:
         runs = [row for row in csv.DictReader(file) if row["panel"] == "time"]
     for name in ALGORITHMS:
         stored = [float(row["average_regret"]) for row in runs if row["algorithm"] == name]
-        np.testing.assert_allclose(np.ravel(regret[name].T), stored, rtol=1e-9)
+        np.testing.assert_allclose(np.ravel(regret[name][0].T), stored, rtol=1e-9)
 
 
 def test_the_command_line_explains_itself(capsys):
@@ -162,19 +163,77 @@ def test_the_command_line_explains_itself(capsys):
     text = capsys.readouterr().out
     assert all(
         re.search(flag, text)
-        for flag in ("--quick", "--out DIR", "--seeds N", "--text FILE", "--list", "default: figures")
+        for flag in (
+            "--quick",
+            "--out DIR",
+            "--seeds N",
+            "--text FILE",
+            "--list",
+            "--store DIR",
+            "--distributed",
+            "default: figures",
+        )
     )
 
 
 def test_every_algorithm_sees_the_same_problems_and_tuning_has_seeds_of_its_own():
     protocol = Protocol(num_seeds=3, num_tuning_seeds=2, num_steps=5)
-    tuning, final = (jax.random.key_data(seeds(protocol, tuning=tuning)) for tuning in (True, False))
-    assert not set(map(tuple, np.asarray(tuning))) & set(map(tuple, np.asarray(final)))
+    tuning_keys, final_keys = (seeds(protocol, tuning=tuning) for tuning in (True, False))
+    tuning, final = (set(map(tuple, np.asarray(jax.random.key_data(keys)))) for keys in (tuning_keys, final_keys))
+    assert not tuning & final
     graph = damjax.graphs.paper_network()
-    low, high = (
-        problems(graph, protocol, Setting(concentration=a), seeds(protocol, tuning=False)) for a in (0.1, 10.0)
-    )
-    np.testing.assert_array_equal(low.model.keys, high.model.keys)
+    drawn = problems(graph, protocol, [Setting(concentration=10.0), Setting(concentration=0.1)], final_keys)
+    assert drawn.weights.shape == drawn.delays.shape == (3, 2, 10, 10)
+    # In the order of the concentrations; the smaller one gives the larger weights to fewer.
+    assert np.all(drawn.weights[:, 0].max(axis=(1, 2)) > drawn.weights[:, 1].max(axis=(1, 2)))
+    alone = problems(graph, protocol, [Setting(concentration=10.0)], final_keys[1:])
+    np.testing.assert_array_equal(alone.model.keys, drawn.model.keys[1:])
+    np.testing.assert_array_equal(alone.weights[:, 0], drawn.weights[1:, 1])
+    for weights, delays in zip(drawn.weights[:, 0], drawn.delays[:, 0], strict=True):
+        np.testing.assert_array_equal(damjax.routing.compile_routes(graph, weights).delays, delays)
+
+
+def test_a_store_resumes_and_refuses_other_runs(tmp_path, monkeypatch, capsys):
+    """Interrupted between two sweeps, made in full, made again from what is kept, and then asked for something else."""
+    store, outs = tmp_path / "store", [tmp_path / "first", tmp_path / "second"]
+    command = ["figure_1", "--quick", "--seeds", "2", "--store", str(store)]
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_experiment, "average_regret", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main([*command, "--out", str(outs[0])])
+    assert [path.name for path in (store / "figure_1").iterdir()] == ["tuning"]
+    chunks = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+    assert main([*command, "--out", str(outs[0])]) == 0
+    assert {path.name for path in (store / "figure_1").iterdir()} == {"tuning", "evaluation", "evaluation_comparators"}
+    assert all(path.stat().st_mtime_ns == then for path, then in chunks.items())
+    chunks = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+    # Nothing is computed any more: no device is ever given work.
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "start", interrupted)
+        assert main([*command, "--out", str(outs[1])]) == 0
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()} == chunks
+    first, second = ((out / "figure_1_runs.csv").read_bytes() for out in outs)
+    assert first == second
+
+    command[command.index("2")] = "3"
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(outs[1])])
+    message = capsys.readouterr().err
+    assert f"--store: store {store / 'figure_1' / 'tuning'} belongs to another sweep: " in message
+    assert "seeds number is 2 there and 3 here" in message
+
+
+def test_a_store_needs_zarr(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main(["figure_1", "--quick", "--store", "anywhere"])
+    assert "--store needs zarr; install it with: pip install 'damjax[sweeps]'" in capsys.readouterr().err
 
 
 # The claims, at a size that takes seconds: 12 seeds, T = 1000, constants near the tuned ones of the full figure.
@@ -185,8 +244,7 @@ CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=12, num_steps=1000, rate_consta
 def claims():
     """Average regret of every algorithm at T/4 and T, for the settings that the claims are about."""
     jax.config.update("jax_enable_x64", True)
-    graph, found = damjax.graphs.paper_network(), {}
-    for name, setting in {
+    settings = {
         "default": Setting(),
         "own targets": Setting(correlation=0.0),
         "one target": Setting(correlation=1.0),
@@ -194,10 +252,11 @@ def claims():
         "spread": Setting(concentration=20.0),
         "personal": Setting(correlation=0.1, concentration=0.05),
         "alike": Setting(correlation=0.9, concentration=0.05),
-    }.items():
-        horizons = [CLAIMS.num_steps // 4, CLAIMS.num_steps]
-        found[name], _ = tuned_regret(setting, graph=graph, protocol=CLAIMS, horizons=horizons)
-    return found
+    }
+    horizons = [CLAIMS.num_steps // 4, CLAIMS.num_steps]
+    graph = damjax.graphs.paper_network()
+    regret, _ = tuned_regret(list(settings.values()), graph=graph, protocol=CLAIMS, horizons=horizons)
+    return {which: {of: found[place] for of, found in regret.items()} for place, which in enumerate(settings)}
 
 
 def interval(samples):
@@ -243,13 +302,14 @@ def test_one_agent_alone_reduces_to_ogd():
     graph = damjax.graphs.path(1)
     protocol = Protocol(num_seeds=3, num_steps=200)
     regret = average_regret(
-        ALGORITHMS,
-        dict.fromkeys(ALGORITHMS, (1.0,)),
-        Setting(),
-        problems(graph, protocol, Setting(), seeds(protocol, tuning=False)),
+        "alone",
+        [Setting()],
+        problems(graph, protocol, [Setting()], seeds(protocol, tuning=False)),
+        {name: [[1.0]] for name in ALGORITHMS},
         graph=graph,
         protocol=protocol,
         horizons=[20, 200],
+        sweep=_sweeps.quiet,
     )
     np.testing.assert_allclose(regret["DAM-TOGD"], regret["OGD"], rtol=1e-9)
     np.testing.assert_allclose(regret["C-DOGD"], regret["OGD"], rtol=1e-9)
@@ -262,15 +322,16 @@ def test_the_price_of_delay_grows_on_growing_paths():
     for length in (2, 13):
         graph, names = damjax.graphs.path(length), ("OGD", "DAM-TOGD")
         regret = average_regret(
-            names,
-            dict.fromkeys(names, CLAIMS.rate_constants),
-            Setting(),
-            problems(graph, CLAIMS, Setting(), seeds(CLAIMS, tuning=False)),
+            "paths",
+            [Setting()],
+            problems(graph, CLAIMS, [Setting()], seeds(CLAIMS, tuning=False)),
+            {name: [CLAIMS.rate_constants] for name in names},
             graph=graph,
             protocol=CLAIMS,
             horizons=[CLAIMS.num_steps],
+            sweep=_sweeps.quiet,
         )
-        best = {name: values[:, values[:, :, 0].mean(axis=0).argmin(), 0] for name, values in regret.items()}
+        best = {name: found[0, :, found[0].mean(axis=0).argmin(), 0] for name, found in regret.items()}
         ratios.append(best["DAM-TOGD"] / best["OGD"])
     assert interval(np.log(ratios[1] / ratios[0]))[0] > 0
     assert interval(np.log(ratios[0]))[0] > -0.1
@@ -298,5 +359,8 @@ def test_the_numbers_expected_of_the_full_figure(claims):
 def test_a_regret_that_is_not_finite_stops_the_figure(monkeypatch):
     protocol = Protocol(num_seeds=2, num_tuning_seeds=2, num_steps=20, rate_constants=(0.5,))
     monkeypatch.setattr(damjax.schedules, "inverse_sqrt", lambda scale: lambda count: jnp.nan * count)
-    with pytest.raises(FloatingPointError, match=r"OGD at Setting.* not finite; lower the rate constants"):
+    with (
+        pytest.warns(RuntimeWarning, match="gave NaN or infinity"),
+        pytest.raises(FloatingPointError, match=r"OGD at Setting.* not finite; lower the rate constants"),
+    ):
         figure_1.compute(protocol, quick=True)
