@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ import numpy as np
 
 FORMAT = 1
 DONE = "done"
+WRITE_ALL = {"write_empty_chunks": True}
 PREFIX = "result."  # so that no result can be taken for anything else in the folder
 ATTRIBUTE = "damjax_sweep"
 
@@ -30,31 +31,31 @@ class Store(NamedTuple):
 
     Attributes:
         path: its folder.
-        group: the zarr group.
+        made_by: what tells the sweep that made it from others.
+        arrays: the zarr arrays: ``done``, and one per result.
     """
 
     path: Path
-    group: Any
+    made_by: dict[str, Any]
+    arrays: dict[str, Any]
 
     @property
     def batch_size(self) -> int:
         """Runs per batch; a sweep that resumes must keep it, or its numbers would differ in the last digits."""
-        return self.group.attrs[ATTRIBUTE]["batch_size"]
+        return self.made_by["batch_size"]
 
-    def read(self, batch: int, names: Iterable[str]) -> dict[str, np.ndarray] | None:
+    def read(self, batch: int, names: Collection[str]) -> dict[str, np.ndarray] | None:
         """The results of a batch; None if it is not finished, or (with a warning) if its files are damaged."""
-        arrays = [self._array(DONE), *(self._array(PREFIX + quote(name, safe="")) for name in names)]
-        # An array without entries has no files.
-        present = [not array.size or (self.path / array.path / _chunk(array, batch)).is_file() for array in arrays]
-        if not present[0]:
+        if not self._has(DONE, batch):
             return None
         try:
-            if all(present) and arrays[0][batch]:
-                return {name: array[batch] for name, array in zip(names, arrays[1:], strict=True)}
-        except Exception as error:  # whatever the decoder of a broken file says
-            present = [error]
+            if all(self._has(_place(name), batch) for name in names) and self.arrays[DONE][batch]:
+                return {name: self.arrays[_place(name)][batch] for name in names}
+            reason = "a file is missing"
+        except (RuntimeError, ValueError, OSError) as error:  # what the decoders of a broken file say
+            reason = str(error)
         warnings.warn(
-            f"batch {batch} of the store {self.path} is damaged, and is computed again ({present})",
+            f"batch {batch} of the store {self.path} is damaged, and is computed again ({reason})",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -64,16 +65,14 @@ class Store(NamedTuple):
         """Add a batch; if this fails or is killed, those before it stay as they were."""
         with _explained(self.path, "write to"):
             for name, values in results.items():
-                self._array(PREFIX + quote(name, safe=""))[batch] = values
-            self._array(DONE)[batch] = True
+                self.arrays[_place(name)][batch] = values
+            self.arrays[DONE][batch] = True
 
-    def _array(self, name: str) -> Any:
-        try:
-            return self.group[name]
-        except KeyError:
-            raise ValueError(
-                f"store {self.path} is damaged: its array {name!r} is missing; delete the store, or bring it back"
-            ) from None
+    def _has(self, name: str, batch: int) -> bool:
+        """Whether a batch has its file; an array without entries has none."""
+        array = self.arrays[name]
+        chunk = array.metadata.encode_chunk_key((batch, *[0] * (array.ndim - 1)))
+        return not array.size or (self.path / name / chunk).is_file()
 
 
 def digest(*parts: str | bytes | np.ndarray) -> str:
@@ -107,7 +106,15 @@ def find(path: Path) -> Store | None:
         group = zarr.open_group(path, mode="r+") if path.is_dir() else None
     if group is None or ATTRIBUTE not in group.attrs:
         raise ValueError(f"store must be a new folder or one that a sweep has made, but {path} holds something else")
-    return Store(path, group)
+    made_by = group.attrs[ATTRIBUTE]
+    try:
+        # Arrays don't remember this from when they were made.
+        arrays = {name: group[name].with_config(WRITE_ALL) for name in (DONE, *map(_place, made_by["results"]))}
+    except KeyError as error:
+        raise ValueError(
+            f"store {path} is damaged: its array {error} is missing; bring it back, or delete the store"
+        ) from None
+    return Store(path, made_by, arrays)
 
 
 def create(
@@ -121,13 +128,14 @@ def create(
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     with _explained(path, "write to"):
         draft.parent.mkdir(parents=True, exist_ok=True)
-        group = zarr.create_group(draft, attributes={ATTRIBUTE: dict(identity) | {"batch_size": batch_size}})
+        made_by = dict(identity) | {"batch_size": batch_size, "results": list(results)}
+        group = zarr.create_group(draft, attributes={ATTRIBUTE: made_by})
         # Every chunk gets a file, and its checksum: what was lost is not taken for zeros.
-        kept = {"config": {"write_empty_chunks": True}, "compressors": zarr.codecs.ZstdCodec(checksum=True)}
+        kept = {"config": WRITE_ALL, "compressors": zarr.codecs.ZstdCodec(checksum=True)}
         for name, result in results.items():
             shape = (num_batches, batch_size, *result.shape)
             chunks = tuple(max(1, length) for length in (1, *shape[1:]))
-            group.create_array(PREFIX + quote(name, safe=""), shape=shape, chunks=chunks, dtype=result.dtype, **kept)
+            group.create_array(_place(name), shape=shape, chunks=chunks, dtype=result.dtype, **kept)
         group.create_array(DONE, shape=(num_batches,), chunks=(1,), dtype=bool, fill_value=False, **kept)
         try:
             draft.rename(path)
@@ -142,9 +150,9 @@ def create(
     return made
 
 
-def _chunk(array: Any, batch: int) -> str:
-    """The file of a batch, below its array."""
-    return array.metadata.encode_chunk_key((batch, *[0] * (array.ndim - 1)))
+def _place(name: str) -> str:
+    """The folder of a result."""
+    return PREFIX + quote(name, safe="")
 
 
 def check_same(store: Store, identity: Mapping[str, Any], batch_size: int | None) -> None:
@@ -153,7 +161,7 @@ def check_same(store: Store, identity: Mapping[str, Any], batch_size: int | None
     Raises:
         ValueError: with what differs.
     """
-    there = store.group.attrs[ATTRIBUTE]
+    there = {name: value for name, value in store.made_by.items() if name != "results"}
     here = dict(identity) | {"batch_size": there["batch_size"] if batch_size is None else batch_size}
     differences = list(_differences(there, here))
     if differences:

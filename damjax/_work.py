@@ -134,7 +134,7 @@ class Work(NamedTuple):
             },
             "vectorize": getattr(self.vectorize, "__name__", repr(type(self.vectorize))),
             "axis": {name: _summary(self.plan.coordinates()[name][1], self.plan.axes[name]) for name in self.plan.axes},
-            "dimensions": [[dim, *names] for dim, names in self.plan.dims.items()],
+            "dimensions": [list(names) for names in self.plan.dims.values()],
             "seeds": {"number": self.plan.shape[-1], "digest": digest(*self.seeds.leaves)},
             "version of": versions(),
             "platform": self.devices[0].platform,

@@ -180,7 +180,7 @@ def test_a_damaged_batch_is_computed_again(tmp_path, damage):
 def test_a_damaged_store_is_reported(tmp_path):
     kept(tmp_path / "store", rho=RHO[:2])
     shutil.rmtree(tmp_path / "store" / "result.end")
-    with pytest.raises(ValueError, match=r"is damaged: its array 'result\.end' is missing"):
+    with pytest.raises(ValueError, match=r"is damaged: its array .*result\.end.* is missing"):
         kept(tmp_path / "store", rho=RHO[:2])
 
 
@@ -200,13 +200,14 @@ def test_what_a_store_holds_is_found_again_in_the_order_of_the_axes(tmp_path):
     def run(key, rho, rate):
         return rho - rate
 
-    axes = {"rho": [1.0, 2.0], "rate": [3.0, 4.0, 5.0]}
-    arguments = {"keys": KEYS, "store": tmp_path / "store", "progress": False}
-    damjax.sweep(run, **arguments, **axes)
+    def swept(**axes):
+        return damjax.sweep(run, keys=KEYS, store=tmp_path / "store", progress=False, **axes)
+
+    swept(rho=[1.0, 2.0], rate=[3.0, 4.0, 5.0])
     with pytest.raises(
         ValueError, match=r"dimensions is \[\['rho'\], \['rate'\]\] there and \[\['rate'\], \['rho'\]\]"
     ):
-        damjax.sweep(run, **arguments, **dict(reversed(axes.items())))
+        swept(rate=[3.0, 4.0, 5.0], rho=[1.0, 2.0])
 
 
 def test_objects_as_axes_make_one_store_in_every_process(tmp_path):

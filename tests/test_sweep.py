@@ -162,7 +162,7 @@ def test_records_pairs_and_mixed_lists_are_values_of_an_axis():
     np.testing.assert_array_equal(found["value"][:, 0], [2, 4])
     found = quiet(lambda key, shape: jnp.ones(shape).sum(), keys=KEYS, shape=[(2, 3), (4,)], static=["shape"])
     np.testing.assert_array_equal(found["value"][:, 0], [6, 4])
-    found = quiet(lambda key, rate: 7.0 if rate == "auto" else rate, keys=KEYS, rate=[1, "auto"])
+    found = quiet(lambda key, rate: 7.0 if rate == "auto" else float(rate), keys=KEYS, rate=[1, "auto"])
     np.testing.assert_array_equal(found["value"][:, 0], [1, 7])
     found = quiet(lambda key, options: options["a"], keys=KEYS, options=[{"a": 1}, {"a": 2}])
     np.testing.assert_array_equal(found["value"][:, 0], [1, 2])
