@@ -52,8 +52,8 @@ def sweep(
         zipped: groups of axes that go together, such as [("rho", "rate")]; all others are crossed.
         static: axes whose values are Python numbers of the program (a size, a count), one compilation for each; names
             and other objects are so by themselves.
-        batch_size: runs that are mapped together on one device; by default 64 on a CPU, 4096 elsewhere, or as many as
-            fit in ``memory``.
+        batch_size: runs that are mapped together on one device; by default at most 64 on a CPU, 4096 elsewhere, fewer
+            where that makes equal batches, and no more than fit in ``memory``.
         memory: bytes that one batch may take on a device; by default half of what is free.
         devices: by default ``jax.local_devices()``.
         vectorize: how runs are mapped, as ``jax.vmap``; by default ``damjax.vmap_last`` on a CPU.
