@@ -56,8 +56,8 @@ def sweep(
         zipped: groups of axes that go together, such as [("rho", "rate")]; all others are crossed.
         static: axes whose values are Python numbers of the program (a size, a count), one compilation for each; names
             and other objects are so by themselves.
-        batch_size: runs that are mapped together on one device; by default 64 on a CPU, 4096 elsewhere, or as many as
-            fit in ``memory``.
+        batch_size: runs that are mapped together on one device; by default at most 64 on a CPU, 4096 elsewhere, fewer
+            where that makes equal batches, and no more than fit in ``memory``.
         memory: bytes that one batch may take on a device, where no batch_size says more; by default half of what is
             free.
         devices: by default ``jax.local_devices()``.

@@ -5,12 +5,12 @@ Each figure is written as PNG and PDF, with its numbers as CSV and every setting
 
 import argparse
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
 import jax
 
+import damjax
 from damjax.particles.bigrams import source_from_text
 from paper_figs import _sweeps, bounds, figure_1, rates, sanity, sensitivity
 from paper_figs.particles import (
@@ -112,17 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def use_every_core() -> None:
-    """Make each core a device, among which sweeps divide their batches; before jax has started.
-
-    A device that computes eigenvalues holds a thread of jax's pool while it waits for another thread. With as many
-    devices as threads all may wait for ever, so the pool, whose size jax takes from NPROC, gets more.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("NPROC", str(4 * cores))
-    jax.config.update("jax_num_cpu_devices", cores)
-
-
 if __name__ == "__main__":
-    use_every_core()
+    # Before jax starts.
+    damjax.use_every_core()
     sys.exit(main())

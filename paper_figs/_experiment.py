@@ -1,13 +1,8 @@
-"""What the regret figures share: paired runs of the three algorithms, and the tuning of their rate constants.
-
-One ``Setting`` is a point of a figure's axis. Every algorithm sees the same streams, weights and seeds; rate constants
-are tuned per algorithm and setting on seeds of their own.
-"""
+"""Paired runs of the three algorithms, and the tuning of their rate constants, per algorithm and setting."""
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,116 +11,19 @@ import numpy as np
 
 import damjax
 from paper_figs import _sweeps
+from paper_figs._problems import (
+    Problem,
+    Protocol,
+    Setting,
+    concentrations,
+    objective_and_domain,
+    problems,
+    seeds,
+    stream,
+)
 from paper_figs._sweeps import Sweep
 
 ALGORITHMS = ("OGD", "C-DOGD", "DAM-TOGD")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One point of a figure.
-
-    Attributes:
-        correlation: rho, of the targets.
-        concentration: a, of the Dirichlet weights.
-    """
-
-    correlation: float = 0.5
-    concentration: float = 1.0
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How every run of a figure is made."""
-
-    num_seeds: int = 32
-    num_tuning_seeds: int = 8
-    num_steps: int = 2000
-    key_dim: int = 5
-    value_dim: int = 5
-    noise_std: float = 0.1
-    self_factor: float = 5.0
-    radius: float = 40.0
-    routing: str = "steiner"
-    rate_constants: tuple[float, ...] = tuple(float(c) for c in np.geomspace(0.05, 12.0, 14).round(4))
-    base_seed: int = 0
-
-
-class Problem(NamedTuple):
-    """What all algorithms see of a seed, drawn before the sweep, since routes are compiled on the host.
-
-    Attributes:
-        model: the stream, before the correlation mixes it.
-        weights: (N, N), or a table per concentration, (A, N, N), as ``problems`` makes them.
-        delays: likewise.
-    """
-
-    model: damjax.streams.LinearModel
-    weights: Any
-    delays: Any
-
-    def at(self, table: jax.Array | int) -> "Problem":
-        """With the tables of one concentration only."""
-        return self._replace(weights=jnp.asarray(self.weights)[table], delays=jnp.asarray(self.delays)[table])
-
-
-def seeds(protocol: Protocol, *, tuning: bool) -> jax.Array:
-    """The seeds' keys, (S,); tuning and evaluation never share one."""
-    evaluation_key, tuning_key = jax.random.split(jax.random.key(protocol.base_seed))
-    if tuning:
-        return jax.random.split(tuning_key, protocol.num_tuning_seeds)
-    return jax.random.split(evaluation_key, protocol.num_seeds)
-
-
-def concentrations(settings: Sequence[Setting]) -> list[float]:
-    """What ``problems`` must be drawn for, in order."""
-    return sorted({setting.concentration for setting in settings})
-
-
-def problems(graph: nx.Graph, protocol: Protocol, settings: Sequence[Setting], keys: jax.Array) -> Problem:
-    """Draw every seed's stream and weights and compile the routes; leading axis S."""
-    given = jnp.array(concentrations(settings), float)
-    # One after the other: any number of seeds is one program.
-    drawn = [_draw(key, given, num_agents=graph.number_of_nodes(), protocol=protocol) for key in keys]
-    model, weights = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
-
-    # Only exact trees depend on how much an interest weighs; others on who is interested in whom, mostly all in all.
-    known: dict[bytes, np.ndarray] = {}
-    delays = []
-    for table in weights.reshape(-1, *weights.shape[-2:]):
-        trees = (table if protocol.routing == "exact" else table > 0).tobytes()
-        if trees not in known:
-            known[trees] = damjax.routing.compile_routes(graph, table, method=protocol.routing).delays
-        delays.append(known[trees])
-    return Problem(model, weights, np.reshape(delays, weights.shape))
-
-
-# Compiling this well would take longer than all its calls.
-@functools.partial(
-    jax.jit, static_argnames=("num_agents", "protocol"), compiler_options={"xla_backend_optimization_level": 0}
-)
-def _draw(key, concentrations, *, num_agents, protocol):
-    model_key, weights_key = jax.random.split(key)
-    model = damjax.streams.draw_linear_model(
-        model_key,
-        num_agents=num_agents,
-        num_steps=protocol.num_steps,
-        key_dim=protocol.key_dim,
-        value_dim=protocol.value_dim,
-        noise_std=protocol.noise_std,
-    )
-
-    def weights(concentration):
-        return damjax.weights.dirichlet(
-            weights_key, num_agents, concentration=concentration, self_factor=protocol.self_factor
-        )
-
-    return model, jax.vmap(weights)(concentrations)
-
-
-def objective_and_domain(protocol: Protocol) -> tuple[damjax.objectives.Objective, damjax.domains.Domain]:
-    """DeltaNet's objective in a Frobenius ball."""
-    return damjax.objectives.delta_net(), damjax.domains.frobenius_ball(protocol.radius)
 
 
 def algorithm(name: str, scale: jax.Array, problem: Problem, graph: nx.Graph, protocol: Protocol) -> damjax.Algorithm:
@@ -141,11 +39,6 @@ def algorithm(name: str, scale: jax.Array, problem: Problem, graph: nx.Graph, pr
     return damjax.dam_togd(
         objective, problem.weights, problem.delays, learning_rate=rate, domain=ball, max_delay=longest
     )
-
-
-def stream(correlation: jax.Array | float, problem: Problem):
-    """The associations as a function of the time, made inside the scan."""
-    return functools.partial(problem.model.associations, problem.model.targets(correlation))
 
 
 def average_losses(

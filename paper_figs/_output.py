@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 import damjax
 from paper_figs import _panels
-from paper_figs._experiment import Protocol
+from paper_figs._problems import Protocol
 from paper_figs._sweeps import Sweep
 
 PACKAGES = ("damjax", "jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")

@@ -11,7 +11,7 @@ import numpy as np
 import damjax
 from damjax import bounds
 from paper_figs._adversary import KEY_DIM, worst_case
-from paper_figs._experiment import Problem, Protocol, Setting, objective_and_domain, stream
+from paper_figs._problems import Problem, Protocol, Setting, objective_and_domain, stream
 from paper_figs._sweeps import Sweep
 
 PROTOCOL = Protocol(radius=12.0)

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 import damjax
 from damjax import plotting
 from paper_figs import _output, _panels, _sweeps
-from paper_figs._experiment import ALGORITHMS, Protocol, Setting, problems, seeds, tuned_regret
+from paper_figs._experiment import ALGORITHMS, tuned_regret
 from paper_figs._panels import Panel
+from paper_figs._problems import Protocol, Setting, problems, seeds
 from paper_figs._sweeps import Sweep
 
 CORRELATIONS = tuple(round(0.1 * i, 1) for i in range(11))

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 import damjax
 from damjax import plotting
 from paper_figs import _output, _panels, _sweeps
-from paper_figs._experiment import Protocol, Setting, problems, seeds
 from paper_figs._panels import Panel
+from paper_figs._problems import Protocol, Setting, problems, seeds
 from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK, REGRET, adversarial, measure
 

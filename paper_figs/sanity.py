@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 import damjax
 from damjax import plotting
 from paper_figs import _output, _panels, _sweeps
-from paper_figs._experiment import ALGORITHMS, Protocol, Setting, average_regret, problems, seeds, tuned_regret
+from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
 from paper_figs._panels import Panel
+from paper_figs._problems import Protocol, Setting, problems, seeds
 from paper_figs._sweeps import Sweep
 from paper_figs.figure_1 import QUICK, REGRET, horizons
 

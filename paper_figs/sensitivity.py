@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 import damjax
 from damjax import bounds, plotting
 from paper_figs import _output, _sweeps
-from paper_figs._experiment import Problem, Protocol, Setting, objective_and_domain, problems, seeds, stream
 from paper_figs._panels import Panel
+from paper_figs._problems import Problem, Protocol, Setting, objective_and_domain, problems, seeds, stream
 from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK
 

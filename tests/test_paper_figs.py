@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import damjax
 from damjax._work import Work
-from paper_figs import _experiment, _sweeps, figure_1
+from paper_figs import _experiment, _output, _sweeps, figure_1
 from paper_figs.__main__ import FIGURES, main
-from paper_figs._experiment import ALGORITHMS, Protocol, Setting, average_regret, problems, seeds, tuned_regret
+from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
+from paper_figs._problems import Protocol, Setting, problems, seeds
 
 NORMALIZATION = itertools.starmap(
     "{}_{}".format, itertools.product(("amplitudes", "durations", "losses", "relative"), ("ones", "random"))
@@ -227,6 +229,16 @@ def test_a_store_resumes_and_refuses_other_runs(tmp_path, monkeypatch, capsys):
     message = capsys.readouterr().err
     assert f"--store: store {store / 'figure_1' / 'tuning'} belongs to another sweep: " in message
     assert "seeds number is 2 there and 3 here" in message
+
+
+def test_of_several_processes_the_first_one_writes(tmp_path, monkeypatch):
+    tables = {"": [{"x": 1}], "_runs": [{"x": 1}]}
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    elsewhere = _output.save("figure", Figure(), tables, {}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    assert _output.save("figure", Figure(), tables, {}, tmp_path / "out") == elsewhere
+    assert set(elsewhere) == set((tmp_path / "out").iterdir())
 
 
 def test_a_store_needs_zarr(monkeypatch, capsys):
