@@ -71,10 +71,10 @@ def run_damjax(keys, values, table, delays):
     return lambda: jax.block_until_ready(compiled(*arguments)), Cost(np.nan, compile_seconds, used / 2**20)
 
 
-def run_numpy(keys, values, table, delays, *, reuse):
-    """The same, by the baseline."""
-    settings = {"scale": SCALE, "radius": np.float32(RADIUS), "reuse": reuse}
-    return lambda: numpy_baseline.network(keys, values, table.agents, table.weights, delays, **settings)
+def run_numpy(baseline, keys, values, table, delays):
+    """The same, by a baseline."""
+    settings = {"scale": SCALE, "radius": np.float32(RADIUS)}
+    return lambda: baseline(keys, values, table.agents, table.weights, delays, **settings)
 
 
 def best(runs, num_steps: int, repeats: int):
@@ -92,12 +92,13 @@ def compare(size: Size, num_steps: int, repeats: int) -> None:
     """Print the rows of one network, NumPy's and damjax's; the memories must agree. Ratios are to the first row."""
     problem = workload(size, num_steps)
     run, cost = run_damjax(*problem)
-    runs = [run_numpy(*problem, reuse=False), run_numpy(*problem, reuse=True), run]
+    baselines = numpy_baseline.network, numpy_baseline.network_in_place
+    runs = [*(run_numpy(baseline, *problem) for baseline in baselines), run]
     (expected, _, found), (baseline, reusing, milliseconds) = best(runs, num_steps, repeats)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
     rows = {
         "batched NumPy": Cost(baseline, 0.0, np.nan),
-        "batched NumPy, no new array": Cost(reusing, 0.0, np.nan),
+        "batched NumPy, in place": Cost(reusing, 0.0, np.nan),
         "damjax, sparse weights": cost._replace(milliseconds=milliseconds),
     }
     shape = "".join(f"{number:8d}" for number in size)
