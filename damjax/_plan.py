@@ -168,7 +168,7 @@ def make_plan(
 
 def _dimensions(values: Mapping[str, np.ndarray], zipped: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Dimension -> axes, in the order in which the axes came; a zipped one has the name of its first axis."""
-    if isinstance(zipped, str) or any(isinstance(names, str) for names in zipped):
+    if isinstance(zipped, str) or not all(isinstance(names, (list, tuple)) for names in zipped):
         raise ValueError(f"zipped must be a list of groups of axes, such as [('rho', 'rate')], but it is {zipped!r}")
     together = [name for names in zipped for name in names]
     if unknown := set(together) - set(values):

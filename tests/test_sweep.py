@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -384,6 +385,24 @@ def test_two_hosts_give_the_numbers_of_one(tmp_path):
             found = np.load(tmp_path / f"found-{process}-{path_is_none}.npz")
             for name in ("end", "path"):
                 np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
+
+
+def test_the_slurm_example_makes_a_figure(tmp_path):
+    """The script as it stands, with an srun that starts its two tasks here."""
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/bash\nfor i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & done; wait -n && wait -n\n')
+    srun.chmod(0o755)
+    root, out = Path(__file__).parent.parent, tmp_path / "figures"
+    environment = slurm_tasks(2)[0] | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "STORE": str(tmp_path / "store"),
+    }
+    command = ["bash", "paper_figs/slurm.sh", "perfect_accuracy", "--quick", "--out", str(out)]
+    done = subprocess.run(command, cwd=root, env=environment, check=True, timeout=300, capture_output=True, text=True)
+    assert done.stdout.count("perfect_accuracy.csv") == 1
+    assert (out / "perfect_accuracy.png").exists()
+    assert (tmp_path / "store" / "perfect_accuracy").is_dir()
 
 
 def test_one_host_has_all_the_work():
