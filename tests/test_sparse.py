@@ -54,8 +54,10 @@ def make(name, objective, weights, delays, rate=0.4, **settings):
 over_algorithms = pytest.mark.parametrize("name", ["ogd", "dam_togd"])
 
 
-@over_algorithms
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("objective", "name"),
+    [*((objective, "dam_togd") for objective in OBJECTIVES), ("delta_net", "ogd"), ("gated_linear_attention", "ogd")],
+)
 def test_runs_losses_and_diagnostics_equal_those_of_the_matrix(objective, name):
     """Delays longer than the run's first half, with momentum."""
     problem = case(np.random.default_rng(1), objective, num_agents=NUM_AGENTS, num_steps=NUM_STEPS)
