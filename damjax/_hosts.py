@@ -15,12 +15,6 @@ def is_mine(batch: int) -> bool:
     return batch % jax.process_count() == jax.process_index()
 
 
-def wait(name: str) -> None:
-    """Until every process is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def gather(array: np.ndarray) -> np.ndarray:
     """The same array of every process, with a leading axis of processes."""
     if jax.process_count() == 1:

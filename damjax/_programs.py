@@ -1,6 +1,5 @@
 """The programs of a sweep: one batch of runs, compiled for all local devices."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -98,16 +97,6 @@ def signature(seeds: Seeds, settings: Mapping[str, np.ndarray], static: Mapping[
         tuple((name, *of_one(array)) for name, array in settings.items()),
         tuple(static.items()),
     )
-
-
-def program_digest(one: Callable[..., Any], signature: Signature) -> str:
-    """A fingerprint of what one run computes, from its lowered program, which holds the constants it closes over.
-
-    It tells apart functions whose source is the same but whose surroundings are not. What happens outside the program,
-    in a ``jax.pure_callback``, it cannot see.
-    """
-    text = jax.jit(one).lower(*signature.examples()).as_text()
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def vectorizer(devices: Sequence[Device]) -> Callable[..., Any]:

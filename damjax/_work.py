@@ -1,6 +1,5 @@
 """What a sweep computes, and where: from batches of its plan to results by name."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -50,7 +49,9 @@ class Work(NamedTuple):
 
     def program(self, group: int, size: int) -> jax.stages.Compiled:
         """The program of a group's batches, compiled once; sweeps that compute the same share it."""
-        recipe = (self.digests[group], self.signatures[group].kinds, self.vectorize, self.devices, size)
+        # Of the signature, what the fingerprint leaves out: how the arguments are called.
+        called = self.signatures[group]._replace(static=())
+        recipe = (self.digests[group], called, self.vectorize, self.devices, size)
         if recipe not in self.held:
             found = RECENT.pop(recipe, None)
             if found is None:
@@ -128,10 +129,7 @@ class Work(NamedTuple):
     def identity(self) -> dict[str, Any]:
         """What tells this sweep from others: the programs of one run, its settings and seeds, and the versions."""
         return {
-            "function": {
-                "name": self.name,
-                "program": hashlib.sha256(" ".join(self.digests).encode()).hexdigest()[:16],
-            },
+            "function": {"name": self.name, "program": digest(*self.digests)},
             "vectorize": getattr(self.vectorize, "__name__", repr(type(self.vectorize))),
             "axis": {name: _summary(self.plan.coordinates()[name][1], self.plan.axes[name]) for name in self.plan.axes},
             "dimensions": [list(names) for names in self.plan.dims.values()],
@@ -140,6 +138,15 @@ class Work(NamedTuple):
             "platform": self.devices[0].platform,
             "double precision": bool(jax.config.read("jax_enable_x64")),
         }
+
+
+def program_digest(one: Callable[..., Any], signature: Signature) -> str:
+    """A fingerprint of what one run computes, from its lowered program, which holds the constants it closes over.
+
+    It tells apart functions whose source is the same but whose surroundings are not. What happens outside the program,
+    in a ``jax.pure_callback``, it cannot see.
+    """
+    return digest(jax.jit(one).lower(*signature.examples()).as_text())
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -24,9 +24,9 @@ from tqdm import tqdm
 from damjax import _hosts, _store
 from damjax._checks import check_count
 from damjax._plan import SEED, Batch, Plan, make_plan
-from damjax._programs import Device, as_seeds, program_digest, signature, vectorizer
+from damjax._programs import Device, as_seeds, signature, vectorizer
 from damjax._store import Store
-from damjax._work import Work
+from damjax._work import Work, program_digest
 
 Run = Callable[..., Any]
 

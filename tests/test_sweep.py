@@ -149,6 +149,15 @@ def test_what_surrounds_a_function_is_seen_anew_in_every_call():
     assert quiet(run, keys=KEYS, rho=[3.0])["value"][0, 0] == 6
 
 
+def test_programs_that_differ_in_names_only_are_told_apart():
+    for name in ("rho", "rate"):
+        found = quiet(lambda key, **settings: {f"twice_{name}": 2 * settings[name]}, keys=KEYS, **{name: RHO})  # noqa: B023
+        np.testing.assert_array_equal(found[f"twice_{name}"][:, 0], 2 * np.array(RHO))
+    for keys in ({"a": np.arange(3.0)}, {"b": np.arange(3.0)}):
+        found = quiet(lambda seed, rho: 3 * rho + sum(seed.values()), keys=keys, rho=RHO)
+        np.testing.assert_array_equal(found["value"][0], np.arange(3.0))
+
+
 def test_static_values_that_are_equal_but_not_alike_are_told_apart():
     def run(key, kind):
         return [bool, int, float, type(None)].index(type(kind))
