@@ -280,13 +280,14 @@ def dam_togd(
         raise ValueError("max_delay must be given when delays is traced (as under vmap), since it is a static length")
     length, schedule, transform = max_delay + 1, as_schedule(learning_rate), transform or optax.identity()
 
-    # Entries without interest may hold anything: what they read is multiplied by a zero weight.
     round_trips = jnp.asarray(delays, jnp.int32)
-    first_arrival = jnp.min(round_trips, axis=1, where=wanted.counted, initial=max_delay)
+    possible = (round_trips >= 0) & (round_trips < length) & (round_trips % 2 == 0)
     if table is None:
         # No table of round trips: it would read some other message's slot.
-        possible = (round_trips >= 0) & (round_trips < length) & (round_trips % 2 == 0)
         wanted = wanted._replace(weights=jnp.where(wanted.counted & ~possible, jnp.nan, wanted.weights))
+    # Entries without interest may hold anything: what they read is multiplied by a zero weight.
+    round_trips = jnp.where(possible, round_trips, 0)
+    first_arrival = jnp.min(round_trips, axis=1, where=wanted.counted, initial=max_delay)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> DamTogdState:
         base = init_state(params, wanted.shape[0], transform)

@@ -2,7 +2,8 @@
 
 A queue of length D = max_delay + 1 keeps the last D items, item t at slot t mod D. It starts filled with zeros, and
 that is all the bookkeeping there is: a delay tau at a step t <= tau reads a slot not yet written, so the zero found
-there plays the part of the indicator 1{t > tau} in the update of DAM-TOGD.
+there plays the part of the indicator 1{t > tau} in the update of DAM-TOGD. Delays are from 0 to D - 1: nobody checks
+here.
 """
 
 import jax
@@ -46,7 +47,7 @@ def pop_pairs(
         [0.0, 0.0, 5.0]
     """
     receivers, places = jnp.arange(delays.shape[0])[:, None], jnp.arange(delays.shape[1])[None, :]
-    return _read(queue, (time - delays) % queue.shape[0], receivers, places)
+    return _read(queue, _slots(queue, time, delays), receivers, places)
 
 
 def pop_senders(
@@ -65,7 +66,7 @@ def pop_senders(
         [[5.0, 6.0], [0.0, 6.0]]
     """
     senders = jnp.arange(delays.shape[1])[None, :] if senders is None else senders
-    return _read(queue, (time - delays) % queue.shape[0], senders)
+    return _read(queue, _slots(queue, time, delays), senders)
 
 
 def pop_receivers(
@@ -78,7 +79,13 @@ def pop_receivers(
         >>> pop_receivers(queue, jnp.array(1), jnp.array([[0, 0], [2, 0]])).tolist()
         [[5.0, 5.0], [0.0, 6.0]]
     """
-    return _read(queue, (time - delays) % queue.shape[0], jnp.arange(delays.shape[0])[:, None])
+    return _read(queue, _slots(queue, time, delays), jnp.arange(delays.shape[0])[:, None])
+
+
+def _slots(queue: Array, time: Int[Array, ""], delays: Int[Array, "N K"]) -> Int[Array, "N K"]:
+    """Where the items of step ``time - delays`` lie: one division for the clock, and none for each delay below D."""
+    slots = time % queue.shape[0] - delays
+    return jnp.where(slots < 0, slots + queue.shape[0], slots)
 
 
 def _read(queue: Array, *index: Array) -> Array:
@@ -87,5 +94,5 @@ def _read(queue: Array, *index: Array) -> Array:
     for axis, position in enumerate(index[1:], 1):
         rows = rows * queue.shape[axis] + position
     flat = queue.reshape(-1, *queue.shape[len(index) :])
-    # Every index is in bounds by construction; saying so spares XLA a select over the whole result.
+    # Delays from 0 to D - 1 lead to slots of the queue; saying so spares XLA a select over the whole result.
     return flat.at[rows].get(mode="promise_in_bounds")

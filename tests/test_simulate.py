@@ -1,5 +1,6 @@
 """The driver: observers, functions as streams, warnings, and bad input of every kind to every factory."""
 
+import functools
 import re
 import warnings
 
@@ -62,6 +63,17 @@ def test_a_function_of_the_time_is_the_stream_it_makes():
     np.testing.assert_allclose(streamed.params, whole.params, rtol=1e-12)
 
 
+@pytest.mark.parametrize("settings", [{"unroll": 4}, {"unroll": 100}, {"unroll": 3, "checkpoint_every": 7}])
+def test_unrolled_steps_are_the_same_steps(settings):
+    made = case(np.random.default_rng(0), "delta_net", num_agents=3, num_steps=23)
+    delays = np.array([[0, 2, 4], [6, 0, 2], [2, 8, 0]])
+    algorithm = damjax.dam_togd(delta_net, np.full((3, 3), 1 / 3), delays, learning_rate=0.2, domain=ball)
+    whole, found = (damjax.simulate(algorithm, made.params, made.stream, **kind) for kind in ({}, settings))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), found, whole)
+    halves = damjax.resume(algorithm, algorithm.init(made.params), made.stream, **settings)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), halves, whole)
+
+
 def test_divergence_is_reported_and_dated():
     made = case(np.random.default_rng(0), "delta_net", num_agents=3, num_steps=500)
     diverging = ogd(learning_rate=50.0, domain=damjax.domains.unconstrained())
@@ -97,6 +109,8 @@ def test_bad_streams(untyped):
         damjax.simulate(ogd(), made.params, tuple(made.stream))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_steps must be a positive integer, but it is -1"):
         damjax.simulate(ogd(), made.params, lambda time: made.stream, num_steps=-1)
+    with pytest.raises(ValueError, match="unroll must be a positive integer, but it is 0"):
+        damjax.simulate(ogd(), made.params, made.stream, unroll=0)
     with pytest.raises(ValueError, match="num_steps is 7"):
         damjax.simulate(ogd(), made.params, made.stream, num_steps=7)
 

@@ -58,7 +58,11 @@ def run_damjax(keys, values, table, delays):
     def run(keys, values):
         params = jnp.zeros((keys.shape[1], values.shape[2], keys.shape[2]), keys.dtype)
         state, _ = damjax.simulate(
-            algorithm, params, damjax.Associations(keys, values), observe=lambda params, associations, info: ()
+            algorithm,
+            params,
+            damjax.Associations(keys, values),
+            observe=lambda params, associations, info: (),
+            unroll=2,
         )
         return state.params
 

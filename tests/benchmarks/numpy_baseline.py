@@ -41,6 +41,32 @@ def dam_togd(keys, values, weights, delays, *, scale, radius):
     return params, losses
 
 
+def one_network(keys, values, weights, delays, *, scale, radius):
+    """One small network in einsums, the equations as they stand: keys (T, N, dk), values (T, N, dv), weights (N, N).
+
+    Returns the final memories (N, dv, dk) and the cumulative personalised losses (N,).
+    """
+    num_steps, num_agents, key_dim = keys.shape
+    value_dim, dtype = values.shape[-1], keys.dtype
+    length = int(delays.max()) + 1
+    params = np.zeros((num_agents, value_dim, key_dim), dtype)
+    residuals = np.zeros((length, num_agents, num_agents, value_dim), dtype)
+    features = np.zeros((length, num_agents, key_dim), dtype)
+    losses = np.zeros(num_agents, dtype)
+    receiver, sender = np.arange(num_agents)[:, None], np.arange(num_agents)[None, :]
+    for time in range(1, num_steps + 1):
+        residual = np.einsum("nij,mj->nmi", params, keys[time - 1]) - values[time - 1]
+        losses += 0.5 * np.einsum("nm,nmi->n", weights, residual**2)
+        residuals[time % length], features[time % length] = residual, keys[time - 1]
+        slots = (time - delays) % length
+        weighted = weights[:, :, None] * residuals[slots, receiver, sender]
+        gradient = np.einsum("nmi,nmj->nij", weighted, features[slots, sender])
+        params -= (scale / np.sqrt(time)).astype(dtype) * gradient
+        norm = np.sqrt(np.einsum("nij,nij->n", params, params))
+        params *= (radius / np.maximum(norm, radius))[:, None, None]
+    return params, losses
+
+
 def network(keys, values, agents, weights, delays, *, scale, radius):
     """One large network: keys (T, N, dk), values (T, N, dv), agents, weights and delays (N, K); the final memories."""
     num_steps, num_agents, key_dim = keys.shape
