@@ -19,6 +19,7 @@ from damjax import routing as routing
 from damjax import schedules as schedules
 from damjax import streams as streams
 from damjax import weights as weights
+from damjax._store import StoreError as StoreError
 from damjax._types import Algorithm as Algorithm
 from damjax._types import Associations as Associations
 from damjax._types import Info as Info

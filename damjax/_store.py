@@ -26,6 +26,13 @@ PREFIX = "result."  # so that no result can be taken for anything else in the fo
 ATTRIBUTE = "damjax_sweep"
 
 
+class StoreError(ValueError):
+    """A store that ``damjax.sweep`` can't use: it belongs to another sweep, is damaged, or is no store at all.
+
+    Nothing in the folder was changed. Where the file system fails, an OSError is raised instead.
+    """
+
+
 class Store(NamedTuple):
     """An open store.
 
@@ -95,7 +102,7 @@ def find(path: Path) -> Store | None:
     """The store at the absolute ``path``, or None where there is nothing yet.
 
     Raises:
-        ValueError: something else is there.
+        StoreError: something else is there, or a store that is damaged.
         ImportError: zarr is not installed.
     """
     zarr = _zarr()
@@ -105,13 +112,13 @@ def find(path: Path) -> Store | None:
     with _explained(path, "read"), contextlib.suppress(zarr.errors.GroupNotFoundError):
         group = zarr.open_group(path, mode="r+") if path.is_dir() else None
     if group is None or ATTRIBUTE not in group.attrs:
-        raise ValueError(f"store must be a new folder or one that a sweep has made, but {path} holds something else")
+        raise StoreError(f"store must be a new folder or one that a sweep has made, but {path} holds something else")
     made_by = group.attrs[ATTRIBUTE]
     try:
         # Arrays don't remember this from when they were made.
         arrays = {name: group[name].with_config(WRITE_ALL) for name in (DONE, *map(_place, made_by["results"]))}
     except KeyError as error:
-        raise ValueError(
+        raise StoreError(
             f"store {path} is damaged: its array {error} is missing; bring it back, or delete the store"
         ) from None
     return Store(path, made_by, arrays)
@@ -159,13 +166,13 @@ def check_same(store: Store, identity: Mapping[str, Any], batch_size: int | None
     """Raise unless the store was made by this very sweep.
 
     Raises:
-        ValueError: with what differs.
+        StoreError: with what differs.
     """
     there = {name: value for name, value in store.made_by.items() if name != "results"}
     here = dict(identity) | {"batch_size": there["batch_size"] if batch_size is None else batch_size}
     differences = list(_differences(there, here))
     if differences:
-        raise ValueError(
+        raise StoreError(
             f"store {store.path} belongs to another sweep: {'; '.join(differences)}. Give a new folder, or call the"
             f" sweep that made this one"
         )

@@ -25,7 +25,7 @@ from damjax import _hosts, _store
 from damjax._checks import check_count
 from damjax._plan import SEED, Batch, Plan, make_plan
 from damjax._programs import Device, as_seeds, signature, vectorizer
-from damjax._store import Store
+from damjax._store import Store, StoreError
 from damjax._work import Work, program_digest
 
 Run = Callable[..., Any]
@@ -74,7 +74,8 @@ def sweep(
         of NumPy arrays of the same names and shapes, coordinates included.
 
     Raises:
-        ValueError: axes, keys or a store that do not fit; not even one run fits in memory.
+        ValueError: axes or keys that do not fit; not even one run fits in memory.
+        StoreError: the store holds something else, or another sweep, or is damaged; a ValueError too.
         OSError: the store cannot be written to; what was finished is kept.
 
     Warns:
@@ -204,7 +205,7 @@ def _check_call(run: Run, plan: Plan) -> None:
 
 def _folder(store: str | Path) -> Path:
     if "://" in str(store):
-        raise ValueError(f"store must be a folder of this machine or of a disk that it shares, but it is {store}")
+        raise StoreError(f"store must be a folder of this machine or of a disk that it shares, but it is {store}")
     return Path(store).expanduser().absolute()
 
 
@@ -225,7 +226,7 @@ def _agree(work: Work, batch_size: int | None, memory: int | None, path: Path | 
     # What is free differs from host to host; what a store holds does not change.
     size = int(kept.min() if len(kept) else hosts["size"].min())
     if len(set(kept.tolist())) > 1:
-        raise ValueError(f"the hosts' stores must have one batch size, but theirs are {kept.tolist()}; delete them")
+        raise StoreError(f"the hosts' stores must have one batch size, but theirs are {kept.tolist()}; delete them")
     return size, opened if path is None else _open_everywhere(path, work, size, opened)
 
 
@@ -243,7 +244,7 @@ def _open_everywhere(path: Path, work: Work, size: int, opened: Store | None) ->
         _hosts.agree(problem)
     assert opened is not None
     if opened.batch_size != size:
-        raise ValueError(f"store {path} was made meanwhile with batch_size {opened.batch_size}, not {size}; call again")
+        raise StoreError(f"store {path} was made meanwhile with batch_size {opened.batch_size}, not {size}; call again")
     return opened
 
 

@@ -102,10 +102,8 @@ def main(argv: list[str] | None = None) -> int:
             paths = module.make(
                 args.out, quick=args.quick, num_seeds=args.seeds, sweep=_sweeps.sweeper(name, args.store), **options
             )
-        except ValueError as error:
+        except damjax.StoreError as error:
             # A store of other runs is the user's to sort out; anything else is a defect.
-            if not str(error).startswith("store "):
-                raise
             parser.error(f"--store: {error}")
         if jax.process_index() == 0:
             print("\n".join(f"wrote {path}" for path in paths))

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import damjax
 from damjax._work import Work
-from paper_figs import _experiment, _output, _sweeps, figure_1
+from paper_figs import _experiment, _output, _sweeps, figure_1, sanity
 from paper_figs.__main__ import FIGURES, main
 from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
 from paper_figs._problems import Protocol, Setting, problems, seeds
@@ -229,6 +229,20 @@ def test_a_store_resumes_and_refuses_other_runs(tmp_path, monkeypatch, capsys):
     message = capsys.readouterr().err
     assert f"--store: store {store / 'figure_1' / 'tuning'} belongs to another sweep: " in message
     assert "seeds number is 2 there and 3 here" in message
+
+
+def test_only_a_refused_store_is_an_error_of_the_command_line(monkeypatch, capsys):
+    def failing(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(sanity, "make", failing)
+    error = damjax.StoreError("the hosts' stores differ")
+    with pytest.raises(SystemExit):
+        main(["sanity"])
+    assert "--store: the hosts' stores differ" in capsys.readouterr().err
+    error = ValueError("store of a defect")
+    with pytest.raises(ValueError, match="store of a defect"):
+        main(["sanity"])
 
 
 def test_of_several_processes_the_first_one_writes(tmp_path, monkeypatch):

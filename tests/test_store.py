@@ -139,17 +139,17 @@ def make_run(offset):
 )
 def test_a_store_of_another_sweep_is_refused(tmp_path, changes, message):
     kept(tmp_path / "store", rho=RHO[:6])
-    with pytest.raises(ValueError, match=f"belongs to another sweep: .*{message}"):
+    with pytest.raises(damjax.StoreError, match=f"belongs to another sweep: .*{message}"):
         kept(tmp_path / "store", **{"rho": RHO[:6]} | changes)
 
 
 def test_a_store_of_another_constant_or_version_is_refused(tmp_path, monkeypatch):
     kept(tmp_path / "store", make_run(0), rho=RHO[:2])
     kept(tmp_path / "store", make_run(0), rho=RHO[:2])
-    with pytest.raises(ValueError, match="function program is"):
+    with pytest.raises(damjax.StoreError, match="function program is"):
         kept(tmp_path / "store", make_run(1), rho=RHO[:2])
     monkeypatch.setattr("damjax._work.versions", lambda: {"damjax": "99.0"})
-    with pytest.raises(ValueError, match=r"version of damjax is \d+\.\d+\.\d+ there and 99\.0 here"):
+    with pytest.raises(damjax.StoreError, match=r"version of damjax is \d+\.\d+\.\d+ there and 99\.0 here"):
         kept(tmp_path / "store", make_run(0), rho=RHO[:2])
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_batch_is_computed_again(tmp_path, damage):
 def test_a_damaged_store_is_reported(tmp_path):
     kept(tmp_path / "store", rho=RHO[:2])
     shutil.rmtree(tmp_path / "store" / "result.end")
-    with pytest.raises(ValueError, match=r"is damaged: its array .*result\.end.* is missing"):
+    with pytest.raises(damjax.StoreError, match=r"is damaged: its array .*result\.end.* is missing"):
         kept(tmp_path / "store", rho=RHO[:2])
 
 
@@ -205,7 +205,7 @@ def test_what_a_store_holds_is_found_again_in_the_order_of_the_axes(tmp_path):
 
     swept(rho=[1.0, 2.0], rate=[3.0, 4.0, 5.0])
     with pytest.raises(
-        ValueError, match=r"dimensions is \[\['rho'\], \['rate'\]\] there and \[\['rate'\], \['rho'\]\]"
+        damjax.StoreError, match=r"dimensions is \[\['rho'\], \['rate'\]\] there and \[\['rate'\], \['rho'\]\]"
     ):
         swept(rate=[3.0, 4.0, 5.0], rho=[1.0, 2.0])
 
@@ -240,11 +240,17 @@ def test_two_processes_that_start_at_once_share_a_store(tmp_path):
 
 def test_something_else_is_never_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="must be a new folder or one that a sweep has made"):
+    with pytest.raises(damjax.StoreError, match="must be a new folder or one that a sweep has made"):
         kept(tmp_path, rho=RHO[:2])
-    with pytest.raises(ValueError, match="must be a new folder or one that a sweep has made"):
+    with pytest.raises(damjax.StoreError, match="must be a new folder or one that a sweep has made"):
         kept(tmp_path / "notes.txt", rho=RHO[:2])
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_what_refuses_a_store_can_be_caught_by_name_or_as_bad_input():
+    assert issubclass(damjax.StoreError, ValueError)
+    with pytest.raises(damjax.StoreError, match="store must be a folder of this machine or of a disk that it shares"):
+        kept("s3://bucket/store")
 
 
 def test_a_full_disk_is_reported_and_what_was_done_is_kept(tmp_path, monkeypatch):

@@ -238,7 +238,6 @@ def test_batches_are_sized_by_memory():
         ({"rho": np.array(["2026-01-01"], "datetime64[D]")}, "axis rho must be an array of numbers or a list of names"),
         ({"end_0": [1.0], "run": lambda key, rho, rate, end_0: noisy(key, rho, rate)}, r"must not return \['end_0'\]"),
         ({"devices": []}, "devices must hold at least one device"),
-        ({"store": "s3://bucket/store"}, "store must be a folder"),
         ({"batch_size": 0}, "batch_size must be a positive integer"),
         ({"memory": 0.5}, "memory must be a positive integer"),
     ],
