@@ -109,19 +109,23 @@ def find(path: Path) -> Store | None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     group = None
-    with _explained(path, "read"), contextlib.suppress(zarr.errors.GroupNotFoundError):
-        group = zarr.open_group(path, mode="r+") if path.is_dir() else None
-    if group is None or ATTRIBUTE not in group.attrs:
-        raise StoreError(f"store must be a new folder or one that a sweep has made, but {path} holds something else")
-    made_by = group.attrs[ATTRIBUTE]
     try:
-        # Arrays don't remember this from when they were made.
-        arrays = {name: group[name].with_config(WRITE_ALL) for name in (DONE, *map(_place, made_by["results"]))}
+        with _explained(path, "read"), contextlib.suppress(zarr.errors.GroupNotFoundError):
+            group = zarr.open_group(path, mode="r+") if path.is_dir() else None
+        if group is not None and ATTRIBUTE in group.attrs:
+            made_by = group.attrs[ATTRIBUTE]
+            # Arrays don't remember this from when they were made.
+            arrays = {name: group[name].with_config(WRITE_ALL) for name in (DONE, *map(_place, made_by["results"]))}
+            return Store(path, made_by, arrays)
     except KeyError as error:
         raise StoreError(
             f"store {path} is damaged: its array {error} is missing; bring it back, or delete the store"
         ) from None
-    return Store(path, made_by, arrays)
+    except ValueError as error:  # what is said of a broken zarr.json
+        raise StoreError(
+            f"store {path} is damaged: a zarr.json in it can't be read ({error}); bring it back, or give a new folder"
+        ) from error
+    raise StoreError(f"store must be a new folder or one that a sweep has made, but {path} holds something else")
 
 
 def create(

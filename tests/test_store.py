@@ -184,6 +184,16 @@ def test_a_damaged_store_is_reported(tmp_path):
         kept(tmp_path / "store", rho=RHO[:2])
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("zarr.json", ""), ("done/zarr.json", "{"), ("result.end/zarr.json", "{}")]
+)
+def test_a_damaged_description_is_reported(tmp_path, name, content):
+    kept(tmp_path / "store", rho=RHO[:2])
+    (tmp_path / "store" / name).write_text(content)
+    with pytest.raises(damjax.StoreError, match=r"is damaged: a zarr\.json in it can't be read .*; bring it back"):
+        kept(tmp_path / "store", rho=RHO[:2])
+
+
 def test_results_of_any_name_and_zeros_are_kept(tmp_path):
     def run(key, rho):
         return {"train/loss": rho, "..": 2 * rho, "done": 0 * rho, "flags": jnp.zeros((0, 2), jnp.bfloat16)}
