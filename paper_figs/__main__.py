@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 
 import damjax
-from damjax.particles.bigrams import source_from_text
 from paper_figs import _sweeps, bounds, figure_1, rates, sanity, sensitivity
 from paper_figs.particles import (
     capacity,
@@ -80,12 +79,6 @@ def main(argv: list[str] | None = None) -> int:
 
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out must be a folder, but {args.out} is a file")
-    if args.text:
-        try:
-            source_from_text(args.text)
-        except ValueError as error:
-            parser.error(f"--text: {error}")
-
     if args.store and not importlib.util.find_spec("zarr"):
         parser.error("--store needs zarr; install it with: pip install 'damjax[sweeps]'")
 
@@ -95,6 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     jax.config.update("jax_enable_x64", True)
     # A quick run spends its time compiling.
     jax.config.update("jax_disable_most_optimizations", args.quick)
+    if args.text:
+        # Not before: it makes arrays, and several processes must have met by then.
+        try:
+            sizes["text"] = transformer.read(args.text, quick=args.quick, large=args.large)
+        except ValueError as error:
+            parser.error(f"--text: {error}")
     for name in args.names or FIGURES:
         module = FIGURES[name]
         options = sizes if module is transformer else {}

@@ -21,6 +21,7 @@ from paper_figs import _experiment, _output, _sweeps, figure_1, sanity
 from paper_figs.__main__ import FIGURES, main
 from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
 from paper_figs._problems import Protocol, Setting, problems, seeds
+from paper_figs.particles import transformer
 
 NORMALIZATION = itertools.starmap(
     "{}_{}".format, itertools.product(("amplitudes", "durations", "losses", "relative"), ("ones", "random"))
@@ -243,6 +244,22 @@ def test_only_a_refused_store_is_an_error_of_the_command_line(monkeypatch, capsy
     error = ValueError("store of a defect")
     with pytest.raises(ValueError, match="store of a defect"):
         main(["sanity"])
+
+
+def test_a_text_is_read_once_and_after_the_processes_have_met(tmp_path, monkeypatch):
+    text, done = tmp_path / "poem.txt", []
+    text.write_text("the cat sat on the mat", encoding="utf-8")
+    read = Path.read_text
+
+    def make(*arguments, text, **options):
+        done.append(text.alphabet)
+        return []
+
+    monkeypatch.setattr(Path, "read_text", lambda path, **options: done.append(path) or read(path, **options))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: done.append("met"))
+    monkeypatch.setattr(transformer, "make", make)
+    assert main(["transformer", "--quick", "--distributed", "--text", str(text)]) == 0
+    assert done == ["met", text, " taehcmnos"]
 
 
 def test_of_several_processes_the_first_one_writes(tmp_path, monkeypatch):

@@ -342,7 +342,9 @@ def test_the_figure_from_a_text(tmp_path):
     """The quick figure with the characters of a file, fewer than the protocol's tokens."""
     text = tmp_path / "poem.txt"
     text.write_text("the cat sat on the mat " * 5, encoding="utf-8")
-    paths = figure.make(tmp_path / "out", quick=True, num_seeds=2, sweep=_sweeps.quiet, text=text)
+    paths = figure.make(
+        tmp_path / "out", quick=True, num_seeds=2, sweep=_sweeps.quiet, text=figure.read(text, quick=True, large=False)
+    )
     names = {f"transformer{ending}" for ending in (".png", ".pdf", ".csv", "_runs.csv", ".json")}
     assert {path.name for path in paths} == names == {path.name for path in (tmp_path / "out").iterdir()}
     settings = json.loads((tmp_path / "out" / "transformer.json").read_text())["settings"]

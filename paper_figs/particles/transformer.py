@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import matplotlib as mpl
@@ -65,6 +65,20 @@ QUANTITIES = {
     "key": "key memory:\nmean margin",
     "previous": "previous-token memory:\nmean margin",
 }
+
+
+class Text(NamedTuple):
+    """A text whose characters make the bigrams.
+
+    Attributes:
+        path: its file.
+        source: its bigrams.
+        alphabet: character v is token v.
+    """
+
+    path: Path
+    source: bigrams.Source
+    alphabet: str
 
 
 def _windows(found: Any, window: int) -> dict[str, np.ndarray]:
@@ -155,6 +169,20 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) ->
     return figure
 
 
+def _sized(quick: bool, large: bool) -> Protocol:
+    return dataclasses.replace(Protocol(), **(LARGE if large else {}) | (QUICK if quick else {}))
+
+
+def read(path: Path, *, quick: bool, large: bool) -> Text:
+    """The text for a figure of this size.
+
+    Raises:
+        ValueError: a file that cannot be read, too few characters.
+    """
+    protocol = _sized(quick, large)
+    return Text(path, *bigrams.source_from_text(path, num_tokens=protocol.num_tokens, dtype=protocol.dtype))
+
+
 def make(
     out: Path,
     *,
@@ -162,7 +190,7 @@ def make(
     num_seeds: int | None,
     sweep: Sweep,
     large: bool = False,
-    text: Path | None = None,
+    text: Text | None = None,
 ) -> list[Path]:
     """Compute, draw and save the figure; return the files.
 
@@ -172,20 +200,16 @@ def make(
         num_seeds: of every curve; None for the protocol's own.
         sweep: what computes.
         large: nearer the sizes of the literature, for a GPU or about 40 minutes on two cores.
-        text: file whose characters make the bigrams; None for a Zipf source.
+        text: makes the bigrams, ``read`` for the same size; None for a Zipf source.
     """
-    changes = (LARGE if large else {}) | (QUICK if quick else {}) | ({"num_seeds": num_seeds} if num_seeds else {})
-    protocol = dataclasses.replace(Protocol(), **changes)
-    source, alphabet = None, None
-    if text is not None:
-        source, alphabet = bigrams.source_from_text(text, num_tokens=protocol.num_tokens, dtype=protocol.dtype)
-        protocol = dataclasses.replace(protocol, num_tokens=len(alphabet))
-    panels = compute(protocol, sweep, source)
-    flags = " --quick" * quick + " --large" * large + (f" --text {text}" if text else "")
+    changes = ({"num_seeds": num_seeds} if num_seeds else {}) | ({"num_tokens": len(text.alphabet)} if text else {})
+    protocol = dataclasses.replace(_sized(quick, large), **changes)
+    panels = compute(protocol, sweep, text.source if text else None)
+    flags = " --quick" * quick + " --large" * large + (f" --text {text.path}" if text else "")
     settings = dataclasses.asdict(protocol) | {
-        "text": None if text is None else str(text),
-        "alphabet": alphabet,
+        "text": str(text.path) if text else None,
+        "alphabet": text.alphabet if text else None,
         "command": f"python -m paper_figs transformer --seeds {protocol.num_seeds}{flags}",
     }
-    words = ZIPF if text is None else f"Characters of {text.name}"
+    words = f"Characters of {text.path.name}" if text else ZIPF
     return _output.save("transformer", draw(panels, protocol, words), _panels.tables(panels), settings, out)
