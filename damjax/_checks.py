@@ -54,6 +54,20 @@ def check_doubly_stochastic(name: str, mixing: np.ndarray) -> None:
         )
 
 
+def check_distributions(name: str, values: np.ndarray) -> None:
+    """Raise unless the last axis holds probabilities that sum to one; axes before it are rows of a table."""
+    if np.any(bad := ~np.isfinite(values) | (values < 0)):
+        wrong = float(values[bad][0])
+        raise ValueError(f"{name} must be finite and non-negative, but one entry is {wrong:.6g}; give probabilities")
+    sums = np.atleast_1d(values.sum(axis=-1, dtype=float))
+    if np.any(np.abs(sums - 1) > ROW_SUM_TOLERANCE):
+        worst = sums.flat[np.abs(sums - 1).argmax()]
+        found = f"but its sum is {worst:.6g}; divide by it"
+        if values.ndim > 1:
+            found = f"row by row, but a row sums to {worst:.6g}; divide each row by its sum"
+        raise ValueError(f"{name} must sum to one, {found}")
+
+
 def check_delays_shape(delays: tuple[int, ...], weights: tuple[int, int]) -> None:
     """Raise unless the table of round trips has one entry per entry of the weights."""
     if delays != weights:

@@ -377,12 +377,15 @@ GOOD = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frequencies": np.full(3, 0.4)}, "frequencies must sum to one, but they sum to 1.2"),
+        ({"frequencies": np.full(3, 0.4)}, "frequencies must sum to one, but its sum is 1.2; divide by it"),
         (
             {"frequencies": np.array([0.5, 0.7, -0.2])},
-            "frequencies must be finite and non-negative, but they hold -0.2",
+            "frequencies must be finite and non-negative, but one entry is -0.2",
         ),
-        ({"frequencies": np.array([0.5, 0.5, np.nan])}, "frequencies must be finite"),
+        (
+            {"frequencies": np.array([0.5, 0.5, np.nan])},
+            "frequencies must be finite and non-negative, but one entry is nan",
+        ),
         (
             {"input_gram": np.eye(3) - 0.6},
             "input_gram must be positive semidefinite, but its lowest eigenvalue is -0.8",
@@ -390,7 +393,10 @@ GOOD = {
         ({"input_gram": np.triu(np.ones((3, 3)))}, "input_gram must be symmetric"),
         ({"output_gram": np.diag([1.0, -1.0])}, "output_gram must be positive semidefinite"),
         ({"output_gram": np.diag([1.0, np.inf])}, "output_gram must be finite"),
-        ({"targets": np.ones((3, 2))}, "targets must sum to one, but a row sums to 2"),
+        (
+            {"targets": np.ones((3, 2))},
+            "targets must sum to one, row by row, but a row sums to 2; divide each row by its sum",
+        ),
         ({"targets": np.ones((2, 2)) / 2}, "the shapes are"),
         ({"frequencies": np.full(2, 0.5)}, "the shapes are"),
         ({"output_gram": np.eye(3)}, "the shapes are"),

@@ -298,12 +298,12 @@ def attempt(*, length=T, optimizer: Any = None, **gates):
         (lambda: bigrams.zipf_source(jax.random.key(0), 0), "num_tokens must be a positive integer"),
         (lambda: bigrams.zipf_source(jax.random.key(0), 3, -1.0), "exponent must be finite and non-negative"),
         (lambda: small_task(length=1), "length must be at least 2"),
-        (lambda: small_task(outputs=jnp.ones(V)), "outputs must sum to one"),
+        (lambda: small_task(outputs=jnp.ones(V)), f"outputs must sum to one, but its sum is {V}; divide by it"),
         (lambda: small_task(outputs=jnp.ones(V + 1)), rf"outputs must have shape \({V},\)"),
         (lambda: bigrams.trigger_task(small_task().source, num_triggers=V), f"below the number of tokens, {V},"),
         (
             lambda: bigrams.trigger_task(small_task().source._replace(transitions=-jnp.ones((V, V)))),
-            "source.transitions must be finite and non-negative",
+            "source.transitions must be finite and non-negative, but one entry is -1; give probabilities",
         ),
         (
             lambda: bigrams.trigger_task(small_task().source._replace(transitions=jnp.ones((V, 2)))),

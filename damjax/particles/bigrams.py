@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from damjax._checks import ROW_SUM_TOLERANCE, check_count, check_positive
+from damjax._checks import check_count, check_distributions, check_positive
 from damjax._types import ArrayLike, concrete
 
 MAX_NAME = 256
@@ -152,18 +152,6 @@ def zipf_source(
     return Source(marginal / marginal.sum(), weights / weights.sum(axis=1, keepdims=True))
 
 
-def _check_distribution(name: str, rows: object, fix: str) -> None:
-    """Raise unless the last axis of concrete ``rows`` is a distribution."""
-    if (values := concrete(rows)) is None:
-        return
-    if not np.all(np.isfinite(values)) or np.any(values < 0):
-        raise ValueError(f"{name} must be finite and non-negative, but its least entry is {values.min()}; {fix}")
-    sums = values.sum(axis=-1)
-    if np.any(np.abs(sums - 1) > ROW_SUM_TOLERANCE):
-        worst = sums.flat[np.abs(sums - 1).argmax()]
-        raise ValueError(f"{name} must sum to one along its last axis, but a sum is {float(worst):.6g}; {fix}")
-
-
 def trigger_task(
     source: Source,
     *,
@@ -208,8 +196,6 @@ def trigger_task(
             f"num_triggers must be below the number of tokens, {num_tokens}, but it is {num_triggers};"
             f" take fewer triggers or a source of more tokens"
         )
-    _check_distribution("source.marginal", source.marginal, "divide it by its sum")
-    _check_distribution("source.transitions", source.transitions, "divide each row by its sum")
     _, triggers = jax.lax.top_k(jnp.asarray(source.marginal), num_triggers)
     if outputs is None:
         others = jnp.ones(num_tokens, source.marginal.dtype).at[triggers].set(0)
@@ -218,7 +204,10 @@ def trigger_task(
         raise ValueError(
             f"outputs must have shape ({num_tokens},), one entry a token, but its shape is {np.shape(outputs)}"
         )
-    _check_distribution("outputs", outputs, "divide it by its sum")
+    given = {"source.marginal": source.marginal, "source.transitions": source.transitions, "outputs": outputs}
+    for name, rows in given.items():
+        if (values := concrete(rows)) is not None:
+            check_distributions(name, values)
     return Task(source, triggers, jnp.asarray(outputs), length)
 
 

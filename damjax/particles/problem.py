@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_count, check_instance
+from damjax._checks import check_count, check_distributions, check_instance
 from damjax._types import ArrayLike, concrete
 
 ROUNDING = 1e-4
@@ -56,9 +56,9 @@ class Problem:
         for name in ("input_gram", "output_gram"):
             if (gram := known[name]) is not None:
                 _check_gram(name, gram)
-        for name, row in (("frequencies", "they sum"), ("targets", "a row sums")):
-            if (values := known[name]) is not None:
-                _check_distributions(name, row, values)
+        for name in ("frequencies", "targets"):
+            if (rows := known[name]) is not None:
+                check_distributions(name, rows)
 
     def astype(self, dtype: Any) -> "Problem":
         """The same problem in another precision."""
@@ -195,13 +195,3 @@ def _check_gram(name: str, gram: np.ndarray) -> None:
             f"{name} must be positive semidefinite, but its lowest eigenvalue is {lowest:.6g};"
             f" embeddings @ embeddings.T is such a matrix"
         ) from None
-
-
-def _check_distributions(name: str, what_sums: str, values: np.ndarray) -> None:
-    if not np.all(np.isfinite(values)) or np.any(values < 0):
-        worst = float(np.min(values)) if np.all(np.isfinite(values)) else "NaN or infinity"
-        raise ValueError(f"{name} must be finite and non-negative, but they hold {worst}")
-    sums = np.atleast_1d(values.sum(axis=-1, dtype=float))
-    if np.any(np.abs(sums - 1) > ROUNDING):
-        worst = sums[np.argmax(np.abs(sums - 1))]
-        raise ValueError(f"{name} must sum to one, but {what_sums} to {worst:.6g}; divide by the sum")
