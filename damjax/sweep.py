@@ -2,30 +2,29 @@
 
     plan -> program of a batch -> batches on devices and hosts -> store -> labelled results
 
-``sweep`` lays the runs out (``_plan``), compiles one batch for the local devices (``_programs``) and sizes it to the
-memory that is free (``_memory``), computes batch after batch (``_work``), adds each to a store (``_store``), and
-exchanges what several hosts have computed (``_hosts``). What a run returns depends on its key and its settings; its
-last digits, besides, on the program: the size of the batches and the number of devices. Hosts, neighbours in a batch
-and interruptions leave no trace.
+``sweep`` lays the runs out (``_plan``), compiles one batch for the local devices (``_work``, ``_programs``) and sizes
+it to the memory that is free (``_memory``). When all hosts have one size and a store (``_agreement``), it computes
+batch after batch (``_compute``), adds each to the store (``_store``), and exchanges what the hosts have computed
+(``_hosts``). What a run returns depends on its key and its settings; its last digits, besides, on the program: the size
+of the batches and the number of devices. Hosts, neighbours in a batch and interruptions leave no trace.
 """
 
 import inspect
-import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from damjax import _hosts, _store
+from damjax._agreement import size_and_store
 from damjax._checks import check_count
-from damjax._plan import SEED, Batch, Plan, make_plan
+from damjax._compute import compute
+from damjax._plan import SEED, Plan, make_plan
 from damjax._programs import Device, as_seeds, signature, vectorizer
-from damjax._store import Store, StoreError
+from damjax._store import StoreError
 from damjax._work import Work, program_digest
 
 Run = Callable[..., Any]
@@ -90,8 +89,8 @@ def sweep(
         ((2, 3, 4), True)
     """
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
-    size, opened = _agree(work, batch_size, memory, None if store is None else _folder(store))
-    flat = _compute(work, size, opened, progress)
+    size, opened = size_and_store(work, batch_size, memory, None if store is None else _folder(store))
+    flat = compute(work, size, opened, progress)
     return _labelled(flat, work, size)
 
 
@@ -207,103 +206,6 @@ def _folder(store: str | Path) -> Path:
     if "://" in str(store):
         raise StoreError(f"store must be a folder of this machine or of a disk that it shares, but it is {store}")
     return Path(store).expanduser().absolute()
-
-
-def _agree(work: Work, batch_size: int | None, memory: int | None, path: Path | None) -> tuple[int, Store | None]:
-    """The batch size and the store; all hosts go on with one size, or all stop when one of them can't."""
-    opened, size, problem = None, 0, None
-    try:
-        if path is not None and (opened := _store.find(path)) is not None:
-            _store.check_same(opened, work.identity(), batch_size)
-            batch_size = opened.batch_size
-        size = work.fit(batch_size, memory)
-    except Exception as error:  # raised below, on every host
-        problem = error
-    hosts = _hosts.agree(problem, size=size, has_store=opened is not None, devices=len(work.devices))
-    if len(set(hosts["devices"].tolist())) > 1:
-        raise ValueError(f"every host must use as many devices, but they use {hosts['devices'].tolist()}")
-    kept = hosts["size"][hosts["has_store"] > 0]
-    # What is free differs from host to host; what a store holds does not change.
-    size = int(kept.min() if len(kept) else hosts["size"].min())
-    if len(set(kept.tolist())) > 1:
-        raise StoreError(f"the hosts' stores must have one batch size, but theirs are {kept.tolist()}; delete them")
-    return size, opened if path is None else _open_everywhere(path, work, size, opened)
-
-
-def _open_everywhere(path: Path, work: Work, size: int, opened: Store | None) -> Store:
-    """The store of every host: the first process makes it, and the others too where the folder is not shared."""
-    problem = None
-    for turn in (True, False):
-        if opened is None and (jax.process_index() == 0) == turn:
-            try:
-                opened = _store.find(path) or _store.create(
-                    path, work.identity(), len(work.plan.batches(size)), size, work.results(size)
-                )
-            except Exception as error:  # raised below, on every host
-                problem = error
-        _hosts.agree(problem)
-    assert opened is not None
-    if opened.batch_size != size:
-        raise StoreError(f"store {path} was made meanwhile with batch_size {opened.batch_size}, not {size}; call again")
-    return opened
-
-
-def _compute(work: Work, size: int, store: Store | None, progress: bool | str) -> dict[str, np.ndarray]:
-    """The results of all runs, name -> (runs, ...)."""
-    plan, batches = work.plan, work.plan.batches(size)
-    flat = {name: np.zeros((plan.num_runs, *leaf.shape), leaf.dtype) for name, leaf in work.results(size).items()}
-    known = np.zeros(plan.num_runs, bool)
-
-    def keep(batch: Batch, results: Mapping[str, np.ndarray]) -> None:
-        runs = batch.runs[: batch.size]
-        known[runs] = True
-        for name, values in results.items():
-            flat[name][runs] = values[: batch.size]
-
-    pending = []
-    for number, batch in enumerate(batches):
-        if store is not None and (before := store.read(number, flat)) is not None:
-            keep(batch, before)
-        elif _hosts.is_mine(number):
-            pending.append(number)
-    rounds = _rounds(batches, pending, len(work.devices))
-    total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
-    title = progress if isinstance(progress, str) else "sweep"
-    hidden = not progress or jax.process_index() > 0
-    with tqdm(total=total, initial=int(known.sum()), desc=title, unit="run", disable=hidden) as bar:
-        for position, (numbers, results) in enumerate(_ahead(work, size, batches, rounds), 1):
-            # Devices that were left over have repeated a batch.
-            for number, lanes in zip(numbers, results, strict=False):
-                if store is not None:
-                    store.write(number, lanes)
-                keep(batches[number], lanes)
-            bar.set_postfix_str(f"chunk {position}/{len(rounds)}", refresh=False)
-            bar.update(sum(batches[number].size for number in numbers))
-    return _hosts.exchange(flat, known)
-
-
-def _rounds(batches: Sequence[Batch], pending: Sequence[int], width: int) -> list[list[int]]:
-    """Numbers of batches that are computed at once, one per device, all of one program."""
-    rounds = []
-    for _, members in itertools.groupby(pending, key=lambda number: batches[number].group):
-        numbers = list(members)
-        rounds += [numbers[start : start + width] for start in range(0, len(numbers), width)]
-    return rounds
-
-
-def _ahead(
-    work: Work, size: int, batches: Sequence[Batch], rounds: Sequence[Sequence[int]]
-) -> Iterator[tuple[Sequence[int], list[dict[str, np.ndarray]]]]:
-    """The results of every round, while the devices work on the next."""
-    waiting = None
-    for numbers in rounds:
-        together = [batches[number] for number in numbers]
-        started = numbers, work.start(together, size)
-        if waiting is not None:
-            yield waiting[0], work.finish(waiting[1], size)
-        waiting = started
-    if waiting is not None:
-        yield waiting[0], work.finish(waiting[1], size)
 
 
 def _labelled(flat: Mapping[str, np.ndarray], work: Work, size: int) -> Any:

@@ -48,7 +48,12 @@ ALLOWED = {
     "_hosts": (set(), {"jax", "numpy"}),
     "_work": ({"_checks", "_memory", "_plan", "_programs", "_store"}, {"jax", "numpy"}),
     "labelled": ({"_axes", "_plan"}, {"jax", "jaxtyping", "numpy", "scipy", "xarray"}),
-    "sweep": ({"_checks", "_hosts", "_plan", "_programs", "_store", "_work", "labelled"}, {"jax", "numpy", "tqdm"}),
+    "_agreement": ({"_hosts", "_store", "_work"}, {"jax"}),
+    "_compute": ({"_hosts", "_plan", "_store", "_work"}, {"jax", "numpy", "tqdm"}),
+    "sweep": (
+        {"_agreement", "_checks", "_compute", "_plan", "_programs", "_store", "_work", "labelled"},
+        {"jax", "numpy"},
+    ),
     "_convex": (BASE | {"domains"}, ARRAYS),
     "comparators": (BASE | {"domains", "_convex"}, ARRAYS),
     "hindsight": (STEPS | {"comparators", "simulate"}, ARRAYS),

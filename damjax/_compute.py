@@ -1,0 +1,71 @@
+"""The loop of a sweep: this host's share of the batches, from its store or into it, and then those of all hosts."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from damjax import _hosts
+from damjax._plan import Batch
+from damjax._store import Store
+from damjax._work import Work
+
+
+def compute(work: Work, size: int, store: Store | None, progress: bool | str) -> dict[str, np.ndarray]:
+    """The results of all runs, name -> (runs, ...)."""
+    plan, batches = work.plan, work.plan.batches(size)
+    flat = {name: np.zeros((plan.num_runs, *leaf.shape), leaf.dtype) for name, leaf in work.results(size).items()}
+    known = np.zeros(plan.num_runs, bool)
+
+    def keep(batch: Batch, results: Mapping[str, np.ndarray]) -> None:
+        runs = batch.runs[: batch.size]
+        known[runs] = True
+        for name, values in results.items():
+            flat[name][runs] = values[: batch.size]
+
+    pending = []
+    for number, batch in enumerate(batches):
+        if store is not None and (before := store.read(number, flat)) is not None:
+            keep(batch, before)
+        elif _hosts.is_mine(number):
+            pending.append(number)
+    rounds = _rounds(batches, pending, len(work.devices))
+    total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
+    title = progress if isinstance(progress, str) else "sweep"
+    hidden = not progress or jax.process_index() > 0
+    with tqdm(total=total, initial=int(known.sum()), desc=title, unit="run", disable=hidden) as bar:
+        for position, (numbers, results) in enumerate(_ahead(work, size, batches, rounds), 1):
+            # Devices that were left over have repeated a batch.
+            for number, lanes in zip(numbers, results, strict=False):
+                if store is not None:
+                    store.write(number, lanes)
+                keep(batches[number], lanes)
+            bar.set_postfix_str(f"chunk {position}/{len(rounds)}", refresh=False)
+            bar.update(sum(batches[number].size for number in numbers))
+    return _hosts.exchange(flat, known)
+
+
+def _rounds(batches: Sequence[Batch], pending: Sequence[int], width: int) -> list[list[int]]:
+    """Numbers of batches that are computed at once, one per device, all of one program."""
+    rounds = []
+    for _, members in itertools.groupby(pending, key=lambda number: batches[number].group):
+        numbers = list(members)
+        rounds += [numbers[start : start + width] for start in range(0, len(numbers), width)]
+    return rounds
+
+
+def _ahead(
+    work: Work, size: int, batches: Sequence[Batch], rounds: Sequence[Sequence[int]]
+) -> Iterator[tuple[Sequence[int], list[dict[str, np.ndarray]]]]:
+    """The results of every round, while the devices work on the next."""
+    waiting = None
+    for numbers in rounds:
+        together = [batches[number] for number in numbers]
+        started = numbers, work.start(together, size)
+        if waiting is not None:
+            yield waiting[0], work.finish(waiting[1], size)
+        waiting = started
+    if waiting is not None:
+        yield waiting[0], work.finish(waiting[1], size)
