@@ -74,10 +74,10 @@ def axis_labels(values: np.ndarray, static: bool) -> np.ndarray:
     return np.array(names)
 
 
-def matching(labels: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Where a label stands among those of an axis; NaN is equal to itself here."""
+def matching(name: str, labels: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Where a label, of the argument ``name``, stands among those of an axis; NaN is equal to itself here."""
     if label.ndim:
-        raise ValueError(f"at must hold one label per axis, but one is {label.tolist()}; arrays go by their place")
+        raise ValueError(f"{name} must hold one label per axis, but one is {label.tolist()}; arrays go by their place")
     equal = labels == label
     both_nan = (labels != labels) & bool(label != label)
     return np.asarray(equal | both_nan)

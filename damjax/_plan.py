@@ -105,7 +105,7 @@ class Plan(NamedTuple):
                 raise ValueError(f"at must say where along {dim!r} the run is, but it holds {list(at)} only")
             matches = np.ones(size, bool)
             for axis, label in given.items():
-                matches &= matching(coordinates[axis][1], np.asarray(label))
+                matches &= matching("at", coordinates[axis][1], np.asarray(label))
             found, values = np.flatnonzero(matches), {axis: coordinates[axis][1].tolist() for axis in given}
             if not len(found):
                 raise ValueError(f"at must name a run of the sweep, but no setting has {given}; there are {values}")

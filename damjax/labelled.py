@@ -120,16 +120,22 @@ class Seeds:
             A Dataset with seeds, whose mean and interval are those of the differences; ``finite`` where both are.
 
         Raises:
-            ValueError: no such dimension or label.
+            ValueError: no such dimension or label, or a label that comes twice.
         """
         dataset = self._dataset
         if dim not in dataset.dims or dim == SEED:
             raise ValueError(f"dim must be an axis of the sweep, but it is {dim!r}; there are {list(dataset.dims)}")
-        places = np.flatnonzero(matching(dataset[dim].values, np.asarray(baseline)))
-        if len(places) != 1:
+        places = np.flatnonzero(matching("baseline", dataset[dim].values, np.asarray(baseline)))
+        if not len(places):
             raise ValueError(
-                f"baseline must be one label of {dim}, but {len(places)} settings have {baseline!r}; there are"
+                f"baseline must be a label of {dim}, but no setting has {baseline!r}; there are"
                 f" {dataset[dim].values.tolist()}"
+            )
+        # Others may come twice: of axes that are zipped, only one makes the labels.
+        if len(places) > 1:
+            raise ValueError(
+                f"baseline must be the label of one setting, but {len(places)} along {dim} have {baseline!r}, at the"
+                f" places {places.tolist()}; drop all but one of them, such as by drop_duplicates({dim!r})"
             )
         place = {dim: int(places[0])}
         numbers = self._numbers()

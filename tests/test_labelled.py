@@ -74,6 +74,21 @@ def test_paired_differences_lose_what_the_seeds_share():
     assert np.diff(unpaired) > 1
 
 
+def test_a_label_other_than_the_baseline_may_come_twice():
+    """Zipped axes share a dimension, and the labels are those of the first."""
+    found = damjax.sweep(
+        lambda key, rho, rate: rho + rate + jax.random.normal(key),
+        keys=jax.random.split(jax.random.key(0), 3),
+        zipped=[("rho", "rate")],
+        rho=[0.0, 0.5, 0.5],
+        rate=[1.0, 1.0, 2.0],
+        progress=False,
+    )
+    gap = found.sweep.paired_difference("rho", 0.0)["value"]
+    np.testing.assert_allclose(gap, np.repeat([[0.0], [0.5], [1.5]], 3, axis=1), rtol=1e-12)
+    assert gap["rate"].values.tolist() == [1.0, 1.0, 2.0]
+
+
 def test_a_failed_run_shows_in_every_number(runs):
     values = runs["regret"].values.copy()
     values[1, 3] = np.nan
@@ -123,7 +138,15 @@ def test_results_of_a_sweep_have_the_methods():
         (lambda runs: runs.isel(seed=0).sweep.mean(), "must have the dimension 'seed'"),
         (lambda runs: runs.sweep.paired_difference("rho", 0.5), "dim must be an axis of the sweep"),
         (lambda runs: runs.sweep.paired_difference("seed", 0), "dim must be an axis of the sweep"),
-        (lambda runs: runs.sweep.paired_difference("algorithm", "SGD"), "baseline must be one label of algorithm"),
+        (lambda runs: runs.sweep.paired_difference("algorithm", "SGD"), "baseline must be a label of algorithm"),
+        (
+            lambda runs: runs.isel(algorithm=[0, 1, 0]).sweep.paired_difference("algorithm", "OGD"),
+            r"2 along algorithm have 'OGD', at the places \[0, 2\]; drop all but one of them",
+        ),
+        (
+            lambda runs: runs.sweep.paired_difference("algorithm", ["OGD"]),
+            r"baseline must hold one label per axis, but one is \['OGD'\]",
+        ),
     ],
 )
 def test_bad_input_is_named(runs, use, message, untyped):
