@@ -41,10 +41,14 @@ def _open_everywhere(path: Path, work: Work, size: int, opened: Store | None) ->
                 opened = _store.find(path) or _store.create(
                     path, work.identity(), len(work.plan.batches(size)), size, work.results(size)
                 )
+                # Another sweep may have made it meanwhile.
+                _store.check_same(opened, work.identity(), None)
+                if opened.batch_size != size:
+                    raise StoreError(
+                        f"store {path} was made meanwhile with batch_size {opened.batch_size}, not {size}; call again"
+                    )
             except Exception as error:  # raised below, on every host
                 problem = error
         _hosts.agree(problem)
     assert opened is not None
-    if opened.batch_size != size:
-        raise StoreError(f"store {path} was made meanwhile with batch_size {opened.batch_size}, not {size}; call again")
     return opened

@@ -18,7 +18,7 @@ import zarr
 from zarr.storage import LocalStore
 
 import damjax
-from damjax import _store
+from damjax import _hosts, _store
 from damjax.sweep import _work
 
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -246,6 +246,33 @@ def test_two_processes_that_start_at_once_share_a_store(tmp_path):
     assert [process.exitcode for process in both] == [0, 0]
     assert os.listdir(tmp_path) == ["store"]
     assert num_done(tmp_path / "store") == NUM_BATCHES
+
+
+def meanwhile(monkeypatch, act):
+    """Let something happen once, after a sweep has found no store and before it makes one."""
+    pending = [act]
+
+    def agree(problem, **numbers):
+        if pending:
+            pending.pop()()
+        return agreed(problem, **numbers)
+
+    agreed = _hosts.agree
+    monkeypatch.setattr(_hosts, "agree", agree)
+
+
+def test_a_store_that_another_sweep_makes_meanwhile_is_refused(tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    meanwhile(monkeypatch, lambda: kept(store, other, rho=RHO[:2]))
+    with pytest.raises(damjax.StoreError, match="belongs to another sweep: function name is other there and slow here"):
+        kept(store, rho=RHO[:2])
+
+
+def test_a_store_that_is_made_meanwhile_with_another_batch_size_is_refused(tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    meanwhile(monkeypatch, lambda: kept(store, rho=RHO[:2], batch_size=3))
+    with pytest.raises(damjax.StoreError, match="was made meanwhile with batch_size 3, not 2; call again"):
+        kept(store, rho=RHO[:2])
 
 
 def test_something_else_is_never_overwritten(tmp_path):
