@@ -420,6 +420,48 @@ def test_one_host_has_all_the_work():
     assert _hosts.agree(None, size=3)["size"].tolist() == [3]
 
 
+@pytest.fixture
+def beside(monkeypatch):
+    """``beside(**others)``: there is a second host with the same numbers as this one, but for these."""
+
+    def use(**others):
+        def agree(problem, **numbers):
+            assert problem is None
+            return {name: np.array([number, others.get(name, number)]) for name, number in numbers.items()}
+
+        monkeypatch.setattr(_hosts, "agree", agree)
+
+    return use
+
+
+def test_hosts_with_unequal_numbers_of_devices_are_told_so(beside):
+    here = jax.local_device_count()
+    beside(devices=here + 1)
+    with pytest.raises(ValueError, match=rf"every host must use as many devices, but they use \[{here}, {here + 1}\]"):
+        quiet(noisy, keys=KEYS, rho=RHO, rate=RATE)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_hosts_without_a_store_take_the_least_of_their_batch_sizes(beside, size):
+    beside(size=size)
+    assert int(quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=3)["batch_size"]) == min(3, size)
+
+
+def test_a_host_without_a_store_takes_the_batch_size_of_one_that_has_it(beside, tmp_path):
+    beside(size=4, has_store=True)
+    found = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=3, store=tmp_path / "store")
+    assert int(found["batch_size"]) == 4
+
+
+def test_hosts_whose_stores_have_other_batch_sizes_are_told_so(beside, tmp_path):
+    arguments = {"keys": KEYS, "rho": RHO, "rate": RATE, "batch_size": 3, "store": tmp_path / "store"}
+    quiet(noisy, **arguments)
+    beside(size=4)
+    message = r"the hosts' stores must have one batch size, but theirs are \[3, 4\]; delete them"
+    with pytest.raises(damjax.StoreError, match=message):
+        quiet(noisy, **arguments)
+
+
 def test_whole_algorithms_are_swept():
     """What researchers sweep: the loss of an algorithm over rates."""
     objective, ball = damjax.objectives.delta_net(), damjax.domains.frobenius_ball(20.0)
