@@ -12,13 +12,13 @@ import numpy as np
 import damjax
 from paper_figs import _sweeps
 from paper_figs._problems import (
+    Case,
     Problem,
     Protocol,
     Setting,
     concentrations,
+    draw_case,
     objective_and_domain,
-    problems,
-    seeds,
     stream,
 )
 from paper_figs._sweeps import Sweep
@@ -42,25 +42,14 @@ def algorithm(name: str, scale: jax.Array, problem: Problem, graph: nx.Graph, pr
 
 
 def average_losses(
-    name: str,
-    settings: Sequence[Setting],
-    drawn: Problem,
-    scales: Mapping[Any, Any],
-    *,
-    graph: nx.Graph,
-    protocol: Protocol,
-    horizons: Sequence[int],
-    sweep: Sweep,
+    name: str, case: Case, scales: Mapping[Any, Any], *, horizons: Sequence[int], sweep: Sweep
 ) -> dict[str, np.ndarray]:
     """Loss per step and agent of each algorithm at every setting, for every seed, rate constant and horizon.
 
     Args:
         name: of the sweep.
-        settings: P of them.
-        drawn: their problems.
+        case: network, settings and problems.
         scales: algorithm -> rate constants, (P, C).
-        graph: the network.
-        protocol: sizes.
         horizons: increasing.
         sweep: computes.
 
@@ -70,6 +59,7 @@ def average_losses(
     Raises:
         FloatingPointError: losses that are not finite.
     """
+    graph, protocol, settings, drawn = case
     objective, _ = objective_and_domain(protocol)
     algorithms, steps = tuple(scales), np.array(horizons)
 
@@ -105,30 +95,22 @@ def average_losses(
 
 
 def average_regret(
-    name: str,
-    settings: Sequence[Setting],
-    drawn: Problem,
-    scales: Mapping[Any, Any],
-    *,
-    graph: nx.Graph,
-    protocol: Protocol,
-    horizons: Sequence[int],
-    sweep: Sweep,
+    name: str, case: Case, scales: Mapping[Any, Any], *, horizons: Sequence[int], sweep: Sweep
 ) -> dict[str, np.ndarray]:
     """sum_n Reg_n(T) / (N T), arguments and result as of ``average_losses``.
 
     The comparators depend on neither the algorithm nor the rate: a sweep of their own solves for them once.
     """
-    objective, ball = objective_and_domain(protocol)
-    steps = np.array(horizons)
+    objective, ball = objective_and_domain(case.protocol)
+    steps, axes = np.array(horizons), _axes(case.settings)
 
     def best(seed: Problem, correlation: jax.Array, table: jax.Array) -> jax.Array:
         problem = seed.at(table)
         sources = damjax.hindsight.moments(objective, stream(correlation, problem), steps)
         return damjax.hindsight.best_losses(sources, problem.weights, ball).mean(axis=1) / steps
 
-    paid = average_losses(name, settings, drawn, scales, graph=graph, protocol=protocol, horizons=horizons, sweep=sweep)
-    found = sweep(f"{name}_comparators", best, keys=drawn, zipped=[tuple(_axes(settings))], **_axes(settings))
+    paid = average_losses(name, case, scales, horizons=horizons, sweep=sweep)
+    found = sweep(f"{name}_comparators", best, keys=case.problems, zipped=[tuple(axes)], **axes)
     least = np.asarray(found["value"])[:, :, None]
     return {of: losses - least for of, losses in paid.items()}
 
@@ -164,12 +146,11 @@ def tuned_regret(
         sweep: computes.
         prefix: of the sweeps' names.
     """
-    fixed: Any = {"graph": graph, "protocol": protocol, "sweep": sweep}
-    tuning, evaluation = (problems(graph, protocol, settings, seeds(protocol, tuning=part)) for part in (True, False))
+    tuning, evaluation = (draw_case(graph, protocol, settings, tuning=part) for part in (True, False))
     grid = dict.fromkeys(ALGORITHMS, np.tile(protocol.rate_constants, (len(settings), 1)))
-    paid = average_losses(f"{prefix}tuning", settings, tuning, grid, horizons=[protocol.num_steps], **fixed)
+    paid = average_losses(f"{prefix}tuning", tuning, grid, horizons=[protocol.num_steps], sweep=sweep)
     best = {of: losses[..., -1].mean(axis=1).argmin(axis=1) for of, losses in paid.items()}
     chosen = {of: np.array(protocol.rate_constants)[places] for of, places in best.items()}
     scales = {of: rates[:, None] for of, rates in chosen.items()}
-    regret = average_regret(f"{prefix}evaluation", settings, evaluation, scales, horizons=horizons, **fixed)
+    regret = average_regret(f"{prefix}evaluation", evaluation, scales, horizons=horizons, sweep=sweep)
     return {of: values[:, :, 0] for of, values in regret.items()}, {of: c.tolist() for of, c in chosen.items()}

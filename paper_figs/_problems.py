@@ -65,6 +65,22 @@ class Problem(NamedTuple):
         return self._replace(weights=jnp.asarray(self.weights)[table], delays=jnp.asarray(self.delays)[table])
 
 
+class Case(NamedTuple):
+    """What the runs of a sweep are about; ``draw_case`` makes it.
+
+    Attributes:
+        graph: the network.
+        protocol: sizes.
+        settings: P of them.
+        problems: of every seed, for all settings; leading axis S.
+    """
+
+    graph: nx.Graph
+    protocol: Protocol
+    settings: Sequence[Setting]
+    problems: Problem
+
+
 def seeds(protocol: Protocol, *, tuning: bool) -> jax.Array:
     """The seeds' keys, (S,); tuning and evaluation never share one."""
     evaluation_key, tuning_key = jax.random.split(jax.random.key(protocol.base_seed))
@@ -76,6 +92,11 @@ def seeds(protocol: Protocol, *, tuning: bool) -> jax.Array:
 def concentrations(settings: Sequence[Setting]) -> list[float]:
     """What ``problems`` must be drawn for, in order."""
     return sorted({setting.concentration for setting in settings})
+
+
+def draw_case(graph: nx.Graph, protocol: Protocol, settings: Sequence[Setting], *, tuning: bool = False) -> Case:
+    """The problems of all evaluation seeds, or of all tuning seeds."""
+    return Case(graph, protocol, settings, problems(graph, protocol, settings, seeds(protocol, tuning=tuning)))
 
 
 def problems(graph: nx.Graph, protocol: Protocol, settings: Sequence[Setting], keys: jax.Array) -> Problem:

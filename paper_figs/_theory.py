@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 
 import damjax
 from damjax import bounds
 from paper_figs._adversary import KEY_DIM, worst_case
-from paper_figs._problems import Problem, Protocol, Setting, objective_and_domain, stream
+from paper_figs._problems import Case, Problem, Protocol, objective_and_domain, stream
 from paper_figs._sweeps import Sweep
 
 PROTOCOL = Protocol(radius=12.0)
@@ -51,33 +50,25 @@ def evaluate(objective, domain, weights, delays, known, scale, losses, norms, as
 
 
 def measure(
-    name: str,
-    drawn: Problem,
-    factors: Sequence[float],
-    *,
-    graph: nx.Graph,
-    protocol: Protocol,
-    horizons: Sequence[int],
-    sweep: Sweep,
+    name: str, case: Case, factors: Sequence[float], *, horizons: Sequence[int], sweep: Sweep
 ) -> dict[str, np.ndarray]:
     """Every curve for every seed, rate constant and horizon, mean over agents, (S, C, H).
 
     Args:
         name: of the sweep.
-        drawn: the problems of the default setting.
+        case: network and problems of one setting.
         factors: the rate constants, as multiples of the one that minimises the weighted-delay bound, (C,).
-        graph: its number of nodes bounds the delays.
-        protocol: sizes and radius.
         horizons: increasing.
         sweep: computes.
     """
+    graph, protocol, (setting,), drawn = case
     objective, ball = objective_and_domain(protocol)
     num_agents = graph.number_of_nodes()
 
     def run(seed: Problem) -> dict[str, jax.Array]:
         problem = seed.at(0)
         weights, delays = problem.weights, problem.delays
-        source = stream(Setting().correlation, problem)
+        source = stream(setting.correlation, problem)
         associations = jax.vmap(source)(jnp.arange(1, horizons[-1] + 1))
         known = bounds.constants(objective, ball, associations)
         best = bounds.optimal_scale(weights, delays, known)

@@ -11,7 +11,7 @@ import damjax
 from damjax import plotting
 from paper_figs import _output, _panels, _sweeps
 from paper_figs._panels import Panel
-from paper_figs._problems import Protocol, Setting, problems, seeds
+from paper_figs._problems import Protocol, Setting, draw_case
 from paper_figs._sweeps import Sweep
 from paper_figs._theory import CURVES, PROTOCOL, QUICK, REGRET, adversarial, measure
 from paper_figs.figure_1 import horizons
@@ -28,9 +28,10 @@ def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.q
 
     def random(name: str, graph: nx.Graph, times: Sequence[int]) -> tuple[dict[str, np.ndarray], float]:
         """The curves, (S, H), and the median over seeds of the longest round trip."""
-        drawn = problems(graph, protocol, [Setting()], seeds(protocol, tuning=False))
-        found = measure(name, drawn, [1.0], graph=graph, protocol=protocol, horizons=times, sweep=sweep)
-        return {curve: values[:, 0] for curve, values in found.items()}, np.median(drawn.delays.max(axis=(1, 2, 3)))
+        case = draw_case(graph, protocol, [Setting()])
+        found = measure(name, case, [1.0], horizons=times, sweep=sweep)
+        longest = case.problems.delays.max(axis=(1, 2, 3))
+        return {curve: values[:, 0] for curve, values in found.items()}, np.median(longest)
 
     times = horizons(steps)
     by_time, _ = random("network", damjax.graphs.paper_network(), times)

@@ -11,7 +11,7 @@ import damjax
 from damjax import plotting
 from paper_figs import _output, _panels, _sweeps
 from paper_figs._panels import Panel
-from paper_figs._problems import Protocol, Setting, problems, seeds
+from paper_figs._problems import Protocol, Setting, draw_case
 from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK, REGRET, adversarial, measure
 
@@ -25,10 +25,8 @@ def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.q
     """All numbers of the figure."""
     graph = damjax.graphs.paper_network()
     factors, others = (FACTORS[::6], ADVERSARIAL_FACTORS[::4]) if quick else (FACTORS, ADVERSARIAL_FACTORS)
-    drawn = problems(graph, protocol, [Setting()], seeds(protocol, tuning=False))
-    random = measure(
-        "random", drawn, factors, graph=graph, protocol=protocol, horizons=[protocol.num_steps], sweep=sweep
-    )
+    case = draw_case(graph, protocol, [Setting()])
+    random = measure("random", case, factors, horizons=[protocol.num_steps], sweep=sweep)
     horizon = (ADVERSARIAL_DELAY + 1) * (protocol.num_steps // (ADVERSARIAL_DELAY + 1))
     attacked = adversarial("adversarial", [ADVERSARIAL_DELAY], others, [horizon], sweep)
     label = "rate constant, as a multiple of the bound's best, $c / c^*$"

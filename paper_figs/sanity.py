@@ -13,7 +13,7 @@ from damjax import plotting
 from paper_figs import _output, _panels, _sweeps
 from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
 from paper_figs._panels import Panel
-from paper_figs._problems import Protocol, Setting, problems, seeds
+from paper_figs._problems import Protocol, Setting, draw_case
 from paper_figs._sweeps import Sweep
 from paper_figs.figure_1 import QUICK, REGRET, horizons
 
@@ -27,17 +27,8 @@ ALONE_RATE = 1.0
 def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
     times, last = horizons(protocol.num_steps), [protocol.num_steps]
-    one = damjax.graphs.path(1)
-    alone = average_regret(
-        "alone",
-        [Setting()],
-        problems(one, protocol, [Setting()], seeds(protocol, tuning=False)),
-        {name: [[ALONE_RATE]] for name in ALGORITHMS},
-        graph=one,
-        protocol=protocol,
-        horizons=times,
-        sweep=sweep,
-    )
+    one = draw_case(damjax.graphs.path(1), protocol, [Setting()])
+    alone = average_regret("alone", one, {name: [[ALONE_RATE]] for name in ALGORITHMS}, horizons=times, sweep=sweep)
 
     def tuned(name: str, graph: nx.Graph, settings: Sequence[Setting]):
         return tuned_regret(settings, graph=graph, protocol=protocol, horizons=last, sweep=sweep, prefix=f"{name}_")

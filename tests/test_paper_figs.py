@@ -20,7 +20,7 @@ from damjax._work import Work
 from paper_figs import _experiment, _output, _sweeps, figure_1, sanity
 from paper_figs.__main__ import FIGURES, main
 from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
-from paper_figs._problems import Protocol, Setting, problems, seeds
+from paper_figs._problems import Protocol, Setting, draw_case, problems, seeds
 from paper_figs.particles import transformer
 
 NORMALIZATION = itertools.starmap(
@@ -342,18 +342,9 @@ def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
 
 def test_one_agent_alone_reduces_to_ogd():
     """N = 1: the three algorithms are one, to rounding."""
-    graph = damjax.graphs.path(1)
-    protocol = Protocol(num_seeds=3, num_steps=200)
-    regret = average_regret(
-        "alone",
-        [Setting()],
-        problems(graph, protocol, [Setting()], seeds(protocol, tuning=False)),
-        {name: [[1.0]] for name in ALGORITHMS},
-        graph=graph,
-        protocol=protocol,
-        horizons=[20, 200],
-        sweep=_sweeps.quiet,
-    )
+    case = draw_case(damjax.graphs.path(1), Protocol(num_seeds=3, num_steps=200), [Setting()])
+    scales = {name: [[1.0]] for name in ALGORITHMS}
+    regret = average_regret("alone", case, scales, horizons=[20, 200], sweep=_sweeps.quiet)
     np.testing.assert_allclose(regret["DAM-TOGD"], regret["OGD"], rtol=1e-9)
     np.testing.assert_allclose(regret["C-DOGD"], regret["OGD"], rtol=1e-9)
     assert (regret["OGD"] > 0).all()
@@ -363,17 +354,9 @@ def test_the_price_of_delay_grows_on_growing_paths():
     """The regret of DAM-TOGD over that of OGD on the same data, at each one's own best rate."""
     ratios = []
     for length in (2, 13):
-        graph, names = damjax.graphs.path(length), ("OGD", "DAM-TOGD")
-        regret = average_regret(
-            "paths",
-            [Setting()],
-            problems(graph, CLAIMS, [Setting()], seeds(CLAIMS, tuning=False)),
-            {name: [CLAIMS.rate_constants] for name in names},
-            graph=graph,
-            protocol=CLAIMS,
-            horizons=[CLAIMS.num_steps],
-            sweep=_sweeps.quiet,
-        )
+        case = draw_case(damjax.graphs.path(length), CLAIMS, [Setting()])
+        scales = {name: [CLAIMS.rate_constants] for name in ("OGD", "DAM-TOGD")}
+        regret = average_regret("paths", case, scales, horizons=[CLAIMS.num_steps], sweep=_sweeps.quiet)
         best = {name: found[0, :, found[0].mean(axis=0).argmin(), 0] for name, found in regret.items()}
         ratios.append(best["DAM-TOGD"] / best["OGD"])
     assert interval(np.log(ratios[1] / ratios[0]))[0] > 0
