@@ -58,6 +58,13 @@ def sum_last(x: Float[Array, "*batch terms"]) -> Float[Array, "*batch"]:
     return _sum([x[..., i] for i in range(x.shape[-1])])
 
 
+def sum_squares(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """The sum of all squares, row by row: XLA on CPU stores the squares first when it is to reduce more than a few."""
+    if jnp.ndim(x) < 2 or x.shape[0] > 2 * MAX_UNROLLED_TERMS:
+        return jnp.sum(jnp.square(x))
+    return jnp.sum(_sum([row * row for row in x]))
+
+
 def _sum(terms: list[Array]) -> Array:
     total = terms[0]
     for term in terms[1:]:

@@ -10,6 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from damjax._contractions import materialized
+
+MAX_FUSED_DELAYS = 4096
+
 
 def init(length: int, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> Float[Array, "D *item"]:
     """An empty queue for items of this shape.
@@ -84,8 +88,14 @@ def pop_receivers(
 
 def _slots(queue: Array, time: Int[Array, ""], delays: Int[Array, "N K"]) -> Int[Array, "N K"]:
     """Where the items of step ``time - delays`` lie: one division for the clock, and none for each delay below D."""
-    slots = time % queue.shape[0] - delays
-    return jnp.where(slots < 0, slots + queue.shape[0], slots)
+    length = queue.shape[0]
+
+    def back(now: Array, delays: Array) -> Array:
+        return jnp.where(now < delays, now + length - delays, now - delays)
+
+    now = time % length
+    # Fused into a read, a table would be computed again for each number of an item: many numbers in a large network.
+    return back(now, delays) if delays.size <= MAX_FUSED_DELAYS else materialized(back, time, now, delays)
 
 
 def _read(queue: Array, *index: Array) -> Array:

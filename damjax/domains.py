@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from damjax._checks import check_positive
+from damjax._contractions import sum_squares
 from damjax._types import ArrayLike, concrete
 
 
@@ -58,7 +59,7 @@ def project(shape: Shape, tree: Any) -> Any:
     """
     match shape:
         case FrobeniusBall(radius):
-            squared = optax.tree.norm(tree, squared=True)
+            squared = sum(map(sum_squares, jax.tree.leaves(tree)))
             # Exactly 1 for a point of the ball; the root is kept off zero, where it has no slope.
             norm = jnp.sqrt(jnp.maximum(squared, jnp.finfo(squared.dtype).tiny))
             return jax.tree.map(lambda leaf: (leaf * (radius / jnp.maximum(norm, radius))).astype(leaf.dtype), tree)

@@ -8,6 +8,14 @@ import pytest
 from damjax import _contractions as contractions
 
 
+@pytest.mark.parametrize("shape", [(), (7,), (1, 3), (5, 5), (64, 3), (65, 3), (4, 2, 3)])
+def test_sum_squares(shape):
+    x = np.random.default_rng(0).normal(size=shape)
+    found, slope = jax.value_and_grad(contractions.sum_squares)(jnp.asarray(x))
+    np.testing.assert_allclose(found, (x**2).sum(), rtol=1e-12)
+    np.testing.assert_allclose(slope, 2 * x, rtol=1e-12)
+
+
 @pytest.mark.parametrize("num_features", [1, 4, contractions.MAX_UNROLLED_TERMS, contractions.MAX_UNROLLED_TERMS + 1])
 @pytest.mark.parametrize("num_agents", [1, 3, contractions.MAX_UNROLLED_TERMS + 1])
 def test_sums(num_features, num_agents):

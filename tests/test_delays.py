@@ -1,17 +1,21 @@
 """The ring against a plain list of everything that was ever sent."""
 
+from unittest import mock
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from damjax import delays as queues
 
 
+@pytest.mark.parametrize("max_fused", [0, queues.MAX_FUSED_DELAYS])
 @hypothesis.given(seed=st.integers(0, 10**6), spare=st.integers(0, 3))
 @hypothesis.settings(max_examples=15)
-def test_every_read_is_the_item_of_that_many_steps_ago_or_zero(seed, spare):
+def test_every_read_is_the_item_of_that_many_steps_ago_or_zero(max_fused, seed, spare):
     rng = np.random.default_rng(seed)
     num_agents, num_steps = int(rng.integers(1, 5)), 17
     delays = 2 * rng.integers(0, 4, (num_agents, num_agents))
@@ -31,7 +35,8 @@ def test_every_read_is_the_item_of_that_many_steps_ago_or_zero(seed, spare):
         return (by_pair, by_agent), reads
 
     empty = (queues.init(length, pairs.shape[1:], jnp.float64), queues.init(length, own.shape[1:], jnp.float64))
-    _, reads = jax.lax.scan(body, empty, (jnp.arange(1, num_steps + 1), pairs, own))
+    with mock.patch.object(queues, "MAX_FUSED_DELAYS", max_fused):
+        _, reads = jax.lax.scan(body, empty, (jnp.arange(1, num_steps + 1), pairs, own))
     for time in range(1, num_steps + 1):
         for n in range(num_agents):
             for m in range(num_agents):
