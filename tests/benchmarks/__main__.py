@@ -30,7 +30,7 @@ def main() -> None:
     if "particles" in wanted:
         particles.table(min(args.steps, 1000))
     if "network" in wanted:
-        network.table(min(args.steps, 100))
+        network.table(min(args.steps, 200))
 
 
 if __name__ == "__main__":

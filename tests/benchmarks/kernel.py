@@ -10,8 +10,8 @@ residual is loaded once and meets five features. XLA runs a step as some twenty 
 from the second-level cache and writes its result there, and its sums form one output at a time and load their operands
 anew for each. For one network alone the axes of length five are too short for the vector units as well, and a fifth of
 its time goes into starting the twenty loops: with the environment variable
-``XLA_FLAGS=--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=100000000`` XLA compiles them all, and the
-loop over time, as one function.
+``XLA_FLAGS=--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=100000000`` XLA compiles them all, and
+the loop over time, as one function.
 """
 
 import functools
