@@ -59,7 +59,7 @@ def project(shape: Shape, tree: Any) -> Any:
     """
     match shape:
         case FrobeniusBall(radius):
-            squared = sum(map(sum_squares, jax.tree.leaves(tree)))
+            squared = jnp.asarray(sum(map(sum_squares, jax.tree.leaves(tree))))
             # Exactly 1 for a point of the ball; the root is kept off zero, where it has no slope.
             norm = jnp.sqrt(jnp.maximum(squared, jnp.finfo(squared.dtype).tiny))
             return jax.tree.map(lambda leaf: (leaf * (radius / jnp.maximum(norm, radius))).astype(leaf.dtype), tree)
