@@ -17,6 +17,12 @@ from tests.cases import OBJECTIVES, case, interests
 NUM_AGENTS, NUM_STEPS, KINDS = 3, 25, ("small ball", "large ball", "box")
 
 
+@pytest.fixture(autouse=True)
+def _quick_compilation():
+    """Solvers inside of derivatives of derivatives: XLA's optimisations would take most of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)  # conftest switches it off
+
+
 def setting(name, seed=0, dtype: npt.DTypeLike = np.float64, num_steps=NUM_STEPS):
     rng = np.random.default_rng(seed)
     made = case(rng, name, num_agents=NUM_AGENTS, num_steps=num_steps, key_dim=2, dtype=dtype)
