@@ -7,6 +7,9 @@ same operation on a contiguous row of runs, and the whole batch costs a fraction
 The transformation traces the function for one run and evaluates its jaxpr on arrays with the runs behind. Operations
 that name axes by their position from the front carry over nearly as they are. All others fall back on their own
 jax.vmap rule, between two transpositions: every function is mapped correctly, and the common ones fast.
+
+What a jaxpr holds is not promised by jax. So a rule says which parameters of its operation it has accounted for, and
+an equation with any other one, from another release, say, goes by its own jax.vmap rule too.
 """
 
 import functools
@@ -16,8 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 
 class Value(NamedTuple):
@@ -25,6 +29,24 @@ class Value(NamedTuple):
 
     array: Any
     mapped: bool
+
+
+Apply = Callable[[JaxprEqn, list[Value], int], list[Value]]
+
+
+class Rule(NamedTuple):
+    """How an operation of one run is made one of all runs.
+
+    Attributes:
+        apply: from the equation, its operands and the number of runs to its results.
+        reads: the parameters that ``apply`` needs to be there.
+        ignores: parameters that may have any value: passed on, or without influence on the results. All others must
+            be trivial.
+    """
+
+    apply: Apply
+    reads: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
 
 
 def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) -> Callable[..., Any]:
@@ -59,6 +81,8 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
         leaves, structure = jax.tree.flatten(chosen)
         places = [axis for axis, arg in zip(axes, args, strict=True) if axis is not None for _ in jax.tree.leaves(arg)]
         size = _common_length(leaves, places)
+        if size == 0:
+            return jax.vmap(fun, axes)(*args)
 
         def one(*mapped_args: Any) -> Any:
             # As under jax.vmap, arguments that are not mapped stay as they are: static where they were.
@@ -66,12 +90,29 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
             return fun(*(arg if axis is None else next(rest) for axis, arg in zip(axes, args, strict=True)))
 
         arrays = [_runs_last(leaf) if place == 0 else leaf for leaf, place in zip(leaves, places, strict=True)]
-        examples = [jax.ShapeDtypeStruct(array.shape[:-1], array.dtype) for array in arrays]
+        # Not shapes and dtypes alone: inside jax.shard_map, types say over which devices an array varies.
+        examples = [jax.eval_shape(lambda array: lax.index_in_dim(array, 0, -1, False), array) for array in arrays]
         closed, result = jax.make_jaxpr(one, return_shape=True)(*jax.tree.unflatten(structure, examples))
         outs = _evaluate(closed, [Value(array, mapped=True) for array in arrays], size)
         return jax.tree.unflatten(jax.tree.structure(result), [_runs_first(_spread(out, size)) for out in outs])
 
     return functools.wraps(fun)(mapped)
+
+
+def rule_of(eqn: JaxprEqn) -> Rule | None:
+    """The rule by which an equation goes; None where it goes by its own jax.vmap rule."""
+    rule = RULES.get(eqn.primitive.name)
+    if rule is None or not all(name in eqn.params for name in rule.reads):
+        return None
+    others = (value for name, value in eqn.params.items() if name not in (*rule.reads, *rule.ignores))
+    return rule if all(map(_is_trivial, others)) else None
+
+
+def _is_trivial(value: Any) -> bool:
+    """Whether a parameter asks for nothing: None, False, no entries, or a sharding or layout left to the compiler."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_trivial, value))
+    return value is None or value is False or type(value).__name__ == "UnspecifiedValue"
 
 
 def _common_length(leaves: list[jax.Array], places: list[int]) -> int:
@@ -108,21 +149,43 @@ def _blocks(shape: Sequence[int]) -> tuple[int, int]:
 def _evaluate(closed: ClosedJaxpr, inputs: Sequence[Value], size: int) -> list[Value]:
     """The results of a jaxpr of one run, for all runs."""
     jaxpr: Jaxpr = closed.jaxpr
-    known = dict(zip(jaxpr.constvars, (Value(const, False) for const in closed.consts), strict=True))
+    if any(_is_reference(var) for eqn in jaxpr.eqns for var in eqn.outvars):
+        return _whole(closed, inputs, size)
+    known = dict(zip(jaxpr.constvars, (Value(_array(const), False) for const in closed.consts), strict=True))
     known |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Value:
-        return Value(atom.val, False) if isinstance(atom, Literal) else known[atom]
+        return Value(_array(atom.val), False) if isinstance(atom, Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
-        if any(operand.mapped for operand in operands):
-            rule = _RULES.get(eqn.primitive.name, _fallback)
-            outputs = rule(eqn, operands, size)
-        else:
-            outputs = [Value(out, False) for out in _bind(eqn, *(operand.array for operand in operands))]
+        # What the function had switched on around the operation, such as another way to draw bits.
+        with eqn.ctx.manager:
+            if any(operand.mapped for operand in operands):
+                rule = rule_of(eqn)
+                outputs = (_fallback if rule is None else rule.apply)(eqn, operands, size)
+            else:
+                outputs = [Value(out, False) for out in _bind(eqn, *(operand.array for operand in operands))]
         known |= dict(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _array(constant: Any) -> Any:
+    """A constant of a jaxpr as operations take it: one with axes may be NumPy's, which no tracer can index."""
+    return jnp.asarray(constant) if isinstance(constant, np.ndarray) and constant.ndim else constant
+
+
+def _is_reference(var: Any) -> bool:
+    """Whether it stands for a mutable array."""
+    return hasattr(var.aval, "inner_aval")
+
+
+def _whole(closed: ClosedJaxpr, inputs: Sequence[Value], size: int) -> list[Value]:
+    """A function with mutable arrays of its own: no equation alone shows whether they are mapped."""
+    axes = tuple(0 if value.mapped else None for value in inputs)
+    arrays = [_runs_first(value.array) if value.mapped else value.array for value in inputs]
+    outs = jax.vmap(jaxpr_as_fun(closed), in_axes=axes, axis_size=size)(*arrays)
+    return [Value(_runs_last(out), True) for out in outs]
 
 
 def _bind(eqn: JaxprEqn, *arrays: Any) -> list[Any]:
@@ -136,8 +199,12 @@ def _bind(eqn: JaxprEqn, *arrays: Any) -> list[Any]:
 
 def _result_shape(eqn: JaxprEqn) -> tuple[int, ...]:
     """The shape of the (first) result, for one run."""
-    aval: Any = eqn.outvars[0].aval
-    return aval.shape
+    return _shape(eqn.outvars[0])
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    """The shape of an operand or result, for one run."""
+    return atom.aval.shape
 
 
 def _spread(value: Value, size: int, shape: tuple[int, ...] | None = None) -> jax.Array:
@@ -174,7 +241,10 @@ def _broadcast_in_dim(eqn: JaxprEqn, operands: list[Value], size: int) -> list[V
 
 
 def _reshape(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
-    return [Value(operands[0].array.reshape(*eqn.params["new_sizes"], size), True)]
+    array, order = operands[0].array, eqn.params["dimensions"]
+    if order is not None:
+        array = array.transpose(*order, len(order))
+    return [Value(array.reshape(*eqn.params["new_sizes"], size), True)]
 
 
 def _transpose(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
@@ -226,6 +296,23 @@ def _call(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
     return _evaluate(eqn.params["jaxpr"], operands, size)
 
 
+def _checkpoint(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
+    flags, prevent_cse = [operand.mapped for operand in operands], eqn.params["prevent_cse"]
+    inside, out_flags = ClosedJaxpr(eqn.params["jaxpr"], ()), []
+
+    def run(*arrays: Any) -> list[Any]:
+        if prevent_cse and eqn.params["differentiated"]:
+            # The second time around nothing may be taken from the first, or there would be no memory saved.
+            arrays = lax.optimization_barrier(arrays)
+        outs = _evaluate(inside, [Value(*pair) for pair in zip(arrays, flags, strict=True)], size)
+        out_flags[:] = [out.mapped for out in outs]
+        return [out.array for out in outs]
+
+    again = jax.checkpoint(run, prevent_cse=prevent_cse, policy=eqn.params["policy"])
+    outs = again(*(operand.array for operand in operands))
+    return [Value(*pair) for pair in zip(outs, out_flags, strict=True)]
+
+
 def _cond(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
     index, *rest = operands
     if index.mapped:
@@ -244,12 +331,10 @@ def _cond(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
 
 
 def _scan(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
-    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, start, slices = (
-        operands[:num_consts],
-        operands[num_consts : num_consts + num_carry],
-        operands[num_consts + num_carry :],
-    )
+    if eqn.params["length"] == 0:
+        return _fallback(eqn, operands, size)
+    consts, start, slices = _split_scan(eqn, operands)
+    num_carry = len(start)
     # xs keep their leading time axis, so a slice of a mapped one has its runs behind too.
     slice_flags = [operand.mapped for operand in slices]
     carry_flags = [operand.mapped for operand in start]
@@ -270,7 +355,7 @@ def _scan(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
     arrays = [operand.array for operand in slices]
     # What is mapped at the end of a step must be so at its start: one pass more for each carry that this reveals.
     while True:
-        current = [jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for array in arrays]
+        current = [jax.eval_shape(lambda x: lax.index_in_dim(x, 0, 0, False), array) for array in arrays]
         jax.eval_shape(body, initial(), current)
         grown = [flag or out for flag, out in zip(carry_flags, out_flags, strict=False)]
         if grown == carry_flags:
@@ -281,27 +366,51 @@ def _scan(eqn: JaxprEqn, operands: list[Value], size: int) -> list[Value]:
     return [Value(*pair) for pair in zip([*final, *stacked], flags, strict=True)]
 
 
+def _split_scan(eqn: JaxprEqn, operands: list[Value]) -> tuple[list[Value], list[Value], list[Value]]:
+    """A scan's constants, carry and slices, told apart by shape.
+
+    Slices are the last operands, and stacked results the last results, that have an axis more than in the body.
+    """
+    body: Jaxpr = eqn.params["jaxpr"].jaxpr
+    sliced = [len(_shape(out)) > len(_shape(of)) for out, of in zip(eqn.invars, body.invars, strict=True)]
+    stacked = [len(_shape(out)) > len(_shape(of)) for out, of in zip(eqn.outvars, body.outvars, strict=True)]
+    num_carry, first_slice = len(stacked) - sum(stacked), len(sliced) - sum(sliced)
+    num_consts = first_slice - num_carry
+    return operands[:num_consts], operands[num_consts:first_slice], operands[first_slice:]
+
+
 _ELEMENTWISE = (
     "abs add and atan2 cbrt ceil clamp convert_element_type copy cos cosh div eq erf erf_inv exp exp2 expm1 floor ge gt"
     " integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or pow rem round rsqrt"
     " select_n sign sin sinh sqrt square sub tan tanh xor"
 )
-_SAME_AXES = (
-    "squeeze concatenate rev reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or"
-    " cumsum cumprod cummax cummin"
-)
-_RULES: dict[str, Callable[[JaxprEqn, list[Value], int], list[Value]]] = {
-    **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
-    **dict.fromkeys(_SAME_AXES.split(), _same_axes),
-    "broadcast_in_dim": _broadcast_in_dim,
-    "reshape": _reshape,
-    "transpose": _transpose,
-    "slice": _slice,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "gather": _gather,
-    "jit": _call,
-    "pjit": _call,
-    "cond": _cond,
-    "scan": _scan,
+_ELEMENTWISE_PARAMS = ("accuracy", "new_dtype", "weak_type", "y", "rounding_method")
+_ALONG_AXES = {
+    "squeeze": ("dimensions",),
+    "concatenate": ("dimension",),
+    "rev": ("dimensions",),
+    **{f"reduce_{name}": ("axes",) for name in ("sum", "max", "min", "prod", "and", "or")},
+    **{f"cum{name}": ("axis", "reverse") for name in ("sum", "prod", "max", "min")},
+}
+_CALL = Rule(_call, ("jaxpr",), ("donated_invars", "ctx_mesh", "name", "keep_unused", "inline", "resource_env"))
+_GATHER_PARAMS = ("unique_indices", "indices_are_sorted", "mode", "fill_value")
+RULES: dict[str, Rule] = {
+    **{name: Rule(_elementwise, ignores=_ELEMENTWISE_PARAMS) for name in _ELEMENTWISE.split()},
+    **{name: Rule(_same_axes, params) for name, params in _ALONG_AXES.items()},
+    "broadcast_in_dim": Rule(_broadcast_in_dim, ("shape", "broadcast_dimensions")),
+    "reshape": Rule(_reshape, ("new_sizes", "dimensions")),
+    "transpose": Rule(_transpose, ("permutation",)),
+    "slice": Rule(_slice, ("start_indices", "limit_indices", "strides")),
+    "dynamic_slice": Rule(_dynamic_slice, ("slice_sizes",)),
+    "dynamic_update_slice": Rule(_dynamic_update_slice),
+    "gather": Rule(_gather, ("dimension_numbers", "slice_sizes"), _GATHER_PARAMS),
+    "jit": _CALL,
+    "pjit": _CALL,
+    "remat2": Rule(_checkpoint, ("jaxpr", "prevent_cse", "policy", "differentiated")),
+    "cond": Rule(_cond, ("branches",)),
+    "scan": Rule(
+        _scan,
+        ("jaxpr", "length", "reverse", "unroll"),
+        ("num_consts", "num_carry", "linear", "ft_in", "ft_out"),
+    ),
 }
