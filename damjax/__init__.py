@@ -6,6 +6,7 @@ back late along routing trees (DAM-TOGD). The way through the library is one way
     graph + weights -> routing -> delay table -> algorithm -> simulate -> trace -> regret -> figure
 """
 
+from damjax import _contractions
 from damjax import bounds as bounds
 from damjax import diagnostics as diagnostics
 from damjax import domains as domains
@@ -35,3 +36,4 @@ from damjax.sweep import sweep as sweep
 from damjax.sweep import use_every_core as use_every_core
 
 __version__ = "0.1.0"
+_contractions.warn_of_wrong_sums()

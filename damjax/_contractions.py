@@ -5,6 +5,10 @@ operands; as sums of elementwise products they fuse into one vectorised loop, se
 terms (``tests/benchmarks`` measures it). Past that the ordinary operation is the better program and the smaller one.
 """
 
+import importlib.metadata
+import importlib.util
+import re
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -12,6 +16,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 MAX_UNROLLED_TERMS = 32
+LAST_RIGHT_JAXLIB = "0.10.1"  # pyproject.toml says why, and caps jaxlib there
+
+
+def warn_of_wrong_sums() -> None:
+    """Warn where jax runs on a CPU by a jaxlib that compiles sums of others wrongly; nothing is started to find out."""
+    installed = importlib.metadata.version("jaxlib")
+    if _release(installed) <= _release(LAST_RIGHT_JAXLIB):
+        return
+    chosen, accelerated = jax.config.jax_platforms, importlib.util.find_spec("jax_plugins") is not None
+    if chosen.startswith("cpu") if chosen else not accelerated:
+        warnings.warn(
+            f"jaxlib {installed} compiles some sums of products wrongly on CPUs (jax issue 39103): damjax's own are"
+            f" written so that they are right, but those in your functions may not be; install"
+            f" 'jaxlib<={LAST_RIGHT_JAXLIB}'",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers that a version starts with."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def predictions(params: Float[Array, "N dv df"], features: Float[Array, "M df"]) -> Float[Array, "N M dv"]:
@@ -28,6 +54,16 @@ def sum_outer(weighted: Float[Array, "N M dv"], features: Float[Array, "#N M df"
         features = jnp.broadcast_to(features, (num_agents, num_senders, features.shape[2]))
         return jnp.einsum("nmi,nmj->nij", weighted, features)
     return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(num_senders)])
+
+
+def contract(subscripts: str, *operands: Array) -> Array:
+    """An einsum whose result is a value of its own, that no later operation is compiled into.
+
+    From 0.10.2 on, jaxlib for CPUs takes products together with the sums behind them, and computes wrongly those in
+    which an operand is broadcast or constant: a large batch reads memory that nobody wrote (jax issue 39103). Whether
+    one is does not show here, since weights may be uniform, and loops of one step are unrolled.
+    """
+    return jax.lax.optimization_barrier(jnp.einsum(subscripts, *operands))
 
 
 def materialized(compute: Callable[..., Array], time: Int[Array, ""], *operands: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from damjax._checks import check_row_stochastic, check_square
-from damjax._contractions import materialized, predictions, sum_outer
+from damjax._contractions import contract, materialized, predictions, sum_outer
 from damjax._sparse import SparseWeights, check_sparse_agents, check_sparse_shape
 from damjax._types import ArrayLike, concrete
 
@@ -88,12 +88,14 @@ class Interests(NamedTuple):
         # Again a border; the product behind it fuses with the step and the projection into one pass over the memories.
         return jax.lax.optimization_barrier(jnp.swapaxes(weighted(weights, held), 1, 2)) @ features
 
-    def total(self, held: Float[Array, "N *item"]) -> Float[Array, "N *item"]:
-        """Each agent's weighted sum of what the senders hold: sum_m w_nm x_m."""
+    def total(self, held: Float[Array, "#N *item"]) -> Float[Array, "N *item"]:
+        """Each agent's weighted sum of what the senders hold, one row for all where they hold the same: sum_m w_nm x_m."""
         weights = jnp.asarray(self.weights, held.dtype)
+        if held.shape[0] == 1:
+            return jnp.sum(weights, axis=1).reshape(-1, *[1] * (held.ndim - 1)) * held
         if self.agents is None:
-            return jnp.einsum("nm,m...->n...", weights, held)
-        return jnp.einsum("nk,nk...->n...", weights, self.heard(held))
+            return contract("nm,m...->n...", weights, held)
+        return contract("nk,nk...->n...", weights, self.heard(held))
 
 
 def as_interests(name: str, weights: Weights, num_agents: int | None = None) -> Interests:

@@ -108,15 +108,21 @@ def recall(
     return features, over_pairs(recalled, values, time.astype(params.dtype))
 
 
-def ridge_coefficients(objective: Objective, associations: Associations, time: Array, params: Array) -> Array | None:
-    """The ridge coefficients D of every association, (N, dv, df), or None where there are none."""
+def ridge_coefficients(
+    objective: Objective, associations: Associations, time: Array, params: Array
+) -> Float[Array, "#N #dv #df"] | None:
+    """The ridge coefficients D of every association, or None where there are none.
+
+    An axis along which they are all the same has length 1: sums over it come first, and whoever needs it broadcasts.
+    """
     if objective.ridge is None:
         return None
-    num_agents, *memory_shape = params.shape
     clock, ridge = time.astype(params.dtype), objective.ridge
-    return jax.vmap(lambda gate: jnp.broadcast_to(ridge(gate, clock), memory_shape), axis_size=num_agents)(
-        associations.gates
-    )
+
+    def matrix(gate: Array | None) -> Float[Array, "#dv #df"]:
+        return jnp.atleast_2d(jnp.asarray(ridge(gate, clock), params.dtype))
+
+    return matrix(None)[None] if associations.gates is None else jax.vmap(matrix)(jnp.asarray(associations.gates))
 
 
 def transformed(

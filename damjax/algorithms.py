@@ -21,6 +21,7 @@ from damjax._checks import (
     check_doubly_stochastic,
     check_square,
 )
+from damjax._contractions import contract
 from damjax._layouts import Weights, stochastic_interests
 from damjax._steps import (
     OgdState as OgdState,
@@ -177,7 +178,7 @@ def c_dogd(
         rates = rates_at(schedule, jnp.broadcast_to(time, (num_agents,)), state.params.dtype)
 
         def combine(memories: Float[Array, "N dv df"]) -> Float[Array, "N dv df"]:
-            return jnp.einsum("nm,mij->nij", jnp.asarray(mixing, memories.dtype), memories)
+            return contract("nm,mij->nij", jnp.asarray(mixing, memories.dtype), memories)
 
         if order == "adapt_then_combine":
             moved = state.params - rates * direction
@@ -326,11 +327,11 @@ def dam_togd(
             assert state.memories is not None
             assert state.ridges is not None
             memories = queues.push(state.memories, time, state.params)
-            ridges = queues.push(state.ridges, time, ridge)
+            ridges = queues.push(state.ridges, time, jnp.broadcast_to(ridge, state.params.shape))
             state = state._replace(memories=memories, ridges=ridges)
             shrinkage = queues.pop_senders(ridges, time, round_trips, interests.agents)
             asked = queues.pop_receivers(memories, time, round_trips)
-            gradient = gradient + jnp.einsum("nk,nkij->nij", interests.weights, shrinkage * asked)
+            gradient = gradient + contract("nk,nkij->nij", interests.weights, shrinkage * asked)
 
         count = time - first_arrival
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from damjax._contractions import contract
 from damjax._layouts import Interests, Weights, as_interests
 from damjax._steps import ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
@@ -114,7 +115,7 @@ class _Samples(NamedTuple):
     features: Float[Array, "T K df"]
     values: Float[Array, "T K dv"]
     times: Float[Array, "T"]
-    ridge: Float[Array, "T K dv df"] | None
+    ridge: Float[Array, "T #K #dv #df"] | None
 
 
 def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Samples:
@@ -124,8 +125,7 @@ def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Sam
     features = jax.vmap(jax.vmap(objective.features))(keys)
     ridge = None
     if objective.ridge is not None:
-        memories = jnp.zeros((*values.shape[1:], features.shape[2]), values.dtype)
-        ridge = jax.vmap(lambda seen, time: ridge_coefficients(objective, seen, time, memories))(stream, times)
+        ridge = jax.vmap(lambda seen, time: ridge_coefficients(objective, seen, time, features))(stream, times)
     return _Samples(features, values, times.astype(values.dtype), ridge)
 
 
@@ -134,7 +134,7 @@ def _weighted_loss(
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Float[Array, ""]]:
     """F(U) = sum_t sum_m share_tm f_mt(U), its gradient, and a Lipschitz constant of the gradient."""
     features, values, times, ridge = samples
-    shrinkage = None if ridge is None else jnp.einsum("tm,tmij->ij", share, ridge)
+    shrinkage = None if ridge is None else jnp.sum(share[:, :, None, None] * ridge, axis=(0, 1))
 
     def judged(judge: Callable[..., Array], params: Array) -> Array:
         over_senders = jax.vmap(judge, in_axes=(0, 0, None))
@@ -145,10 +145,10 @@ def _weighted_loss(
         return total if shrinkage is None else total + 0.5 * jnp.sum(shrinkage * params**2)
 
     def gradient(params: Array) -> Array:
-        slope = jnp.einsum("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
+        slope = contract("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
         return slope if shrinkage is None else slope + shrinkage * params
 
-    second_moment = jnp.einsum("tm,tmi,tmj->ij", share, features, features)
+    second_moment = contract("tm,tmi,tmj->ij", share, features, features)
     steepness = jnp.asarray(objective.smoothness, values.dtype) * jnp.linalg.eigvalsh(second_moment)[-1]
     return loss, gradient, steepness if shrinkage is None else steepness + jnp.max(jnp.abs(shrinkage))
 
@@ -191,7 +191,9 @@ def _heard(samples: _Samples, agents: Int[Array, "K"] | None) -> _Samples:
     if agents is None:
         return samples
     features, values, times, ridge = samples
-    return _Samples(features[:, agents], values[:, agents], times, None if ridge is None else ridge[:, agents])
+    if ridge is not None and ridge.shape[1] > 1:
+        ridge = ridge[:, agents]
+    return _Samples(features[:, agents], values[:, agents], times, ridge)
 
 
 def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
@@ -220,9 +222,10 @@ def _step_moments(objective: Objective, associations: Associations, time: Int[Ar
     at_zero = jnp.zeros_like(values)
     residuals = jax.vmap(objective.residual, in_axes=(0, 0, None))(at_zero, values, clock)
     linear = -residuals[:, :, None] * features[:, None, :]
+    ridge = ridge_coefficients(objective, associations, time, linear)
     return Moments(
         hessian=objective.curvature * features[:, :, None] * features[:, None, :] if objective.curvature else None,
-        ridge=ridge_coefficients(objective, associations, time, linear),
+        ridge=None if ridge is None else jnp.broadcast_to(ridge, linear.shape),
         linear=linear,
         constant=jax.vmap(objective.loss, in_axes=(0, 0, None))(at_zero, values, clock),
     )

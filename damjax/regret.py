@@ -48,7 +48,7 @@ def step_losses(
     _, losses = recall(objective, objective.loss, params, associations, interests, time)
     total = sum_last(interests.weights * losses)
     if (ridge := ridge_coefficients(objective, associations, time, params)) is not None:
-        total = total + 0.5 * jnp.einsum("nij,nij->n", interests.total(ridge), params**2)
+        total = total + 0.5 * jnp.sum(interests.total(ridge) * params**2, axis=(1, 2))
     return total
 
 

@@ -1,4 +1,8 @@
-"""Types are checked at run time, and the tests see both precisions: float64 is on, float32 is asked for by name."""
+"""Types are checked at run time, and the tests see both precisions: float64 is on, float32 is asked for by name.
+
+At test size the compiler takes most of the time, so it does without most of XLA's optimisations, but where a test is
+marked ``optimized``: kernels, and last digits.
+"""
 
 import jaxtyping
 
@@ -13,13 +17,12 @@ hypothesis.settings.load_profile("damjax")
 
 
 @pytest.fixture(autouse=True)
-def _float64():
+def _float64(request):
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
     yield
     # Not back to what was before: a fixture of a whole module may have switched it on, and doctests run in single.
     jax.config.update("jax_enable_x64", False)
-    # Quick figures switch them off.
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -193,7 +193,8 @@ def observe_gradient_norms(
         if ridge is None:
             squared = jnp.sum(residuals**2, axis=-1) * jnp.sum(cues**2, axis=-1)
         else:
-            gradients = residuals[..., :, None] * cues[..., None, :] + interests.heard(ridge) * params[:, None]
+            heard = interests.heard(jnp.broadcast_to(ridge, (params.shape[0], *ridge.shape[1:])))
+            gradients = residuals[..., :, None] * cues[..., None, :] + heard * params[:, None]
             squared = jnp.sum(gradients**2, axis=(-2, -1))
         return GradientNorms(interests.weights * root(squared), info.grad_norm)
 
