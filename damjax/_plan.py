@@ -203,8 +203,7 @@ def _groups(
     runs = np.arange(np.prod(shape, dtype=int))
     places = dict(zip(dims, np.unravel_index(runs, shape), strict=False))
     # Values may repeat along a zipped axis: runs belong together when the values agree, not their places.
-    known: list[dict[str, Any]] = []
-    kinds: list[list[Any]] = []
+    known: dict[Any, dict[str, Any]] = {}
     labels = np.zeros(len(runs), int)
     of_axis = {axis: dim for dim, names in dims.items() for axis in names}
     columns = {axis: values[axis].tolist() for axis in static}
@@ -212,10 +211,24 @@ def _groups(
     distinct, inverse = np.unique(codes, axis=0, return_inverse=True)
     for code, row in enumerate(distinct):
         chosen = {axis: columns[axis][place] for axis, place in zip(static, row.tolist(), strict=True)}
-        # 1, 1.0 and True are equal and yet make different programs.
-        kind = [(type(value), value) for value in chosen.values()]
-        if kind not in kinds:
-            known.append(chosen)
-            kinds.append(kind)
-        labels[inverse.reshape(-1) == code] = kinds.index(kind)
-    return tuple(Group(chosen, runs[labels == number]) for number, chosen in enumerate(known))
+        kind = _exactly(tuple(chosen.values()))
+        known.setdefault(kind, chosen)
+        labels[inverse.reshape(-1) == code] = list(known).index(kind)
+    return tuple(Group(chosen, runs[labels == number]) for number, chosen in enumerate(known.values()))
+
+
+def _exactly(value: Any) -> Any:
+    """Something hashable that is the same for settings only if they make the same program.
+
+    1, 1.0 and True are equal and yet make different programs, and so are 0.0 and -0.0, alone or inside of others. What
+    is not looked into goes by its identity: programs that turn out to be the same are compiled once all the same.
+    """
+    if value is None or isinstance(value, (bool, int, str, bytes)):
+        return type(value), value
+    if isinstance(value, float):
+        return type(value), value.hex()
+    if isinstance(value, np.generic):
+        return type(value), value.tobytes()
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_exactly, value))
+    return type(value), id(value)

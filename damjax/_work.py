@@ -1,5 +1,6 @@
 """What a sweep computes, and where: from batches of its plan to results by name."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from damjax._checks import check_count
 from damjax._memory import fit_batch_size, free_bytes
 from damjax._plan import RESERVED, Batch, Plan, own_dims
 from damjax._programs import Device, Seeds, Signature, compile_batch
-from damjax._store import digest, versions
+from damjax._store import StoreError, digest, versions
 
 # A batch that stays in a core's cache is faster than a large one; accelerators want more at once.
 LARGEST_BATCH = {"cpu": 64}
@@ -33,7 +34,7 @@ class Work(NamedTuple):
         name: of the user's function.
         ones: per group of the plan, the function of one run.
         signatures: per group, what that takes.
-        digests: per group, the fingerprint of its program.
+        prints: per group, the fingerprint of its program.
         held: the programs that were compiled for this sweep.
     """
 
@@ -44,19 +45,22 @@ class Work(NamedTuple):
     name: str
     ones: tuple[Callable[..., Any], ...]
     signatures: tuple[Signature, ...]
-    digests: tuple[str, ...]
+    prints: tuple["Fingerprint", ...]
     held: dict[Any, jax.stages.Compiled]
 
     def program(self, group: int, size: int) -> jax.stages.Compiled:
         """The program of a group's batches, compiled once; sweeps that compute the same share it."""
         # Of the signature, what the fingerprint leaves out: how the arguments are called.
         called = self.signatures[group]._replace(static=())
-        recipe = (self.digests[group], called, self.vectorize, self.devices, size)
+        exact = self.prints[group].calls_back == ""
+        recipe = (self.prints[group].digest if exact else group, called, self.vectorize, self.devices, size)
         if recipe not in self.held:
-            found = RECENT.pop(recipe, None)
+            found = RECENT.pop(recipe, None) if exact else None
             if found is None:
                 found = compile_batch(self.ones[group], self.signatures[group], self.vectorize, self.devices, size)
-            self.held[recipe] = RECENT[recipe] = found
+            self.held[recipe] = found
+            if exact:
+                RECENT[recipe] = found
             while len(RECENT) > MAX_RECENT:
                 del RECENT[next(iter(RECENT))]
         return self.held[recipe]
@@ -127,9 +131,19 @@ class Work(NamedTuple):
         return self.seeds.take(runs % self.plan.shape[-1]), self.plan.settings(runs)
 
     def identity(self) -> dict[str, Any]:
-        """What tells this sweep from others: the programs of one run, its settings and seeds, and the versions."""
+        """What tells this sweep from others: the programs of one run, its settings and seeds, and the versions.
+
+        Raises:
+            StoreError: a program whose results depend on what it can't be told by.
+        """
+        if any(found.calls_back == "results" for found in self.prints):
+            raise StoreError(
+                f"store must be left out, since {self.name} calls back into Python (jax.pure_callback, io_callback):"
+                f" whether another call would run the same Python function can't be seen, and its results must not be"
+                f" mixed with these"
+            )
         return {
-            "function": {"name": self.name, "program": digest(*self.digests)},
+            "function": {"name": self.name, "program": digest(*(found.digest for found in self.prints))},
             "vectorize": getattr(self.vectorize, "__name__", repr(type(self.vectorize))),
             "axis": {name: _summary(self.plan.coordinates()[name][1], self.plan.axes[name]) for name in self.plan.axes},
             "dimensions": [list(names) for names in self.plan.dims.values()],
@@ -140,13 +154,34 @@ class Work(NamedTuple):
         }
 
 
-def program_digest(one: Callable[..., Any], signature: Signature) -> str:
-    """A fingerprint of what one run computes, from its lowered program, which holds the constants it closes over.
+class Fingerprint(NamedTuple):
+    """What is known of a program without running it.
 
-    It tells apart functions whose source is the same but whose surroundings are not. What happens outside the program,
-    in a ``jax.pure_callback``, it cannot see.
+    Attributes:
+        digest: of its text; it tells apart functions whose source is the same but whose surroundings are not.
+        calls_back: into Python, which no text shows: "" nowhere, "effects" for no results (``jax.debug.print``),
+            "results" where they depend on it (``jax.pure_callback``).
     """
-    return digest(jax.jit(one).lower(*signature.examples()).as_text())
+
+    digest: str
+    calls_back: str
+
+
+def fingerprint(one: Callable[..., Any], signature: Signature) -> Fingerprint:
+    """The fingerprint of what one run computes, from its lowered program, which holds the constants it closes over.
+
+    Raises:
+        ValueError: a program whose random bits would depend on the runs beside it.
+    """
+    text = jax.jit(one).lower(*signature.examples()).as_text()
+    if "rng_bit_generator" in text:
+        raise ValueError(
+            "run must draw its random bits by keys of the kind 'threefry2x32' (jax.random.key(seed)), but it draws some"
+            " by 'rbg' or 'unsafe_rbg': mapped, those depend on the batch, so that no run would be that of its key"
+        )
+    calls = re.findall(r"custom_call @\w*callback\w*\(.*-> (.*)", text)
+    kind = "results" if any(result != "()" for result in calls) else "effects" if calls else ""
+    return Fingerprint(digest(text), kind)
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -79,11 +79,11 @@ class Seeds:
             level: of confidence, in (0, 1).
 
         Raises:
-            ValueError: a level outside (0, 1), fewer than two seeds.
+            ValueError: a level outside (0, 1), fewer than two seeds, results that are complex.
         """
         self._check(level)
         num_seeds = self._dataset.sizes[SEED]
-        numbers = self._numbers()
+        numbers = self._real_numbers()
         half = scipy.stats.norm.ppf((1 + level) / 2) * numbers.std(SEED, ddof=1, skipna=False) / num_seeds**0.5
         return _ends(numbers.mean(SEED, skipna=False) - half, numbers.mean(SEED, skipna=False) + half)
 
@@ -106,7 +106,7 @@ class Seeds:
             means = xr.dot(values, weights, dim=SEED)
             return means.quantile([(1 - level) / 2, (1 + level) / 2], RESAMPLE, skipna=False)
 
-        both = self._numbers().map(ends).drop_vars("quantile")
+        both = self._real_numbers().map(ends).drop_vars("quantile")
         return _ends(both.isel(quantile=0), both.isel(quantile=1))
 
     def paired_difference(self, dim: str, baseline: Any) -> xr.Dataset:
@@ -145,14 +145,23 @@ class Seeds:
         return differences
 
     def _numbers(self) -> xr.Dataset:
-        """The variables that have seeds, as float64; yes and no are 1 and 0."""
-        dataset = self._dataset
-        chosen = [
-            name
-            for name, array in dataset.items()
-            if SEED in array.dims and array.dtype.kind in "biuf" and name != FINITE
-        ]
-        return dataset[chosen].astype(float)
+        """The variables that have seeds, in double precision; yes and no are 1 and 0."""
+        arrays = {name: array for name, array in self._dataset.items() if SEED in array.dims and name != FINITE}
+        numeric = {
+            name: array.astype(complex if array.dtype.kind == "c" else float)
+            for name, array in arrays.items()
+            if array.dtype.kind in "biufc"
+        }
+        return self._dataset[list(numeric)].assign(numeric)
+
+    def _real_numbers(self) -> xr.Dataset:
+        numbers = self._numbers()
+        if complex_names := [name for name, array in numbers.items() if array.dtype.kind == "c"]:
+            raise ValueError(
+                f"intervals exist for real results, but {complex_names} are complex; replace each by its parts, such as"
+                f" dataset.assign({complex_names[0]}=abs(dataset[{complex_names[0]!r}])), or drop it by drop_vars"
+            )
+        return numbers
 
     def _check(self, level: float) -> None:
         if not 0 < level < 1:

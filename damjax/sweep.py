@@ -25,7 +25,7 @@ from damjax._compute import compute
 from damjax._plan import SEED, Plan, make_plan
 from damjax._programs import Device, as_seeds, signature, vectorizer
 from damjax._store import StoreError
-from damjax._work import Work, program_digest
+from damjax._work import Work, fingerprint
 
 Run = Callable[..., Any]
 
@@ -73,8 +73,10 @@ def sweep(
         of NumPy arrays of the same names and shapes, coordinates included.
 
     Raises:
-        ValueError: axes or keys that do not fit; not even one run fits in memory.
-        StoreError: the store holds something else, or another sweep, or is damaged; a ValueError too.
+        ValueError: axes or keys that do not fit; keys of the kind "rbg" or "unsafe_rbg", whose draws depend on the
+            batch; not even one run fits in memory.
+        StoreError: the store holds something else, or another sweep, or is damaged; a ``run`` that calls back into
+            Python for its results, which no store can tell from another one; a ValueError too.
         OSError: the store cannot be written to; what was finished is kept.
 
     Warns:
@@ -187,7 +189,7 @@ def _work(
         name=getattr(run, "__qualname__", type(run).__name__),
         ones=ones,
         signatures=signatures,
-        digests=tuple(program_digest(*pair) for pair in zip(ones, signatures, strict=True)),
+        prints=tuple(fingerprint(*pair) for pair in zip(ones, signatures, strict=True)),
         held={},
     )
 

@@ -211,9 +211,7 @@ SUMS: dict[str, Sum] = {
     "predictions, many": Sum(
         many((4, 3, 40), (4, 40)), contractions.predictions, lambda x, phi: np.einsum("bnij,bmj->bnmi", x, phi)
     ),
-    "sum_outer": Sum(
-        normal("nnd", "nnd"), contractions.sum_outer, lambda r, phi: np.einsum("bnmi,bnmj->bnij", r, phi)
-    ),
+    "sum_outer": Sum(normal("nnd", "nnd"), contractions.sum_outer, lambda r, phi: np.einsum("bnmi,bnmj->bnij", r, phi)),
     "sum_outer, shared": Sum(
         normal("nnd", "1nd"),
         contractions.sum_outer,
@@ -259,7 +257,8 @@ SUMS: dict[str, Sum] = {
         lambda w, x: np.einsum("bnm,bmij->bnij", w, x),
     ),
     "recalled, edge list": Sum(
-        weights_and("ndd", "nd"), of_interests(lambda interests, x, phi: interests.recalled(x, phi, jnp.asarray(1)), edges)
+        weights_and("ndd", "nd"),
+        of_interests(lambda interests, x, phi: interests.recalled(x, phi, jnp.asarray(1)), edges),
     ),
     "gradient": Sum(
         weights_and("nnd", "nd"),
@@ -303,9 +302,7 @@ SUMS: dict[str, Sum] = {
         )
     },
     **{
-        f"hindsight, {name}{', uniform weights' * constant}": Sum(
-            problem_of(name), hindsight(name, constant=constant)
-        )
+        f"hindsight, {name}{', uniform weights' * constant}": Sum(problem_of(name), hindsight(name, constant=constant))
         for name, constant in (
             ("delta_net", False),
             ("linear_attention", True),

@@ -12,6 +12,10 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# What promotes in silence hides mistakes.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
 hypothesis.settings.register_profile("damjax", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("damjax")
 

@@ -153,7 +153,9 @@ FUNCTIONS = {
     "dynamic update of each run": Case(lambda a, v: lax.dynamic_update_slice(v, jnp.ones(2), (jnp.argmin(v),))),
     # products
     "products": Case(lambda a, v: (a @ v, a @ a.T, jnp.einsum("ij,j,kj->ik", a, v, a), jnp.tensordot(a, a, 2))),
-    "batched products": Case(lambda a, v: jnp.einsum("nij,njk->nik", a[:, :, None] * v, v[None, None] * a[:, :1, None])),
+    "batched products": Case(
+        lambda a, v: jnp.einsum("nij,njk->nik", a[:, :, None] * v, v[None, None] * a[:, :1, None])
+    ),
     "convolution": Case(convolved),
     "convolution, nested": Case(lambda a, v: vmap_last(lambda row: convolved(row * a, v))(a)),
     "Fourier": Case(lambda a, v: jnp.fft.rfft(a, axis=1).real),
@@ -176,12 +178,11 @@ FUNCTIONS = {
     "scan over what is shared": Case(lambda a, v: lax.scan(lambda c, x: (c + x, c), v[0], jnp.arange(3.0))),
     "scan of no steps": Case(lambda a, v: lax.scan(lambda c, x: (c + x, c), v, a[:0])),
     "scan unrolled": Case(lambda a, v: lax.scan(lambda c, x: (jnp.sin(c) + x, c[0]), v, a, unroll=2)),
-    "scan of a cond": Case(
-        lambda a, v: lax.scan(lambda c, x: (lax.cond(x[0] > 0, jnp.sin, jnp.cos, c), x * 2), v, a)
-    ),
+    "scan of a cond": Case(lambda a, v: lax.scan(lambda c, x: (lax.cond(x[0] > 0, jnp.sin, jnp.cos, c), x * 2), v, a)),
     "scan with a constant": Case(lambda a, v: lax.scan(lambda c, x: (c @ jnp.ones((4, 4)) / 4 + x * v, None), v, a)[0]),
     "scan of keys": Case(
-        lambda a, v: lax.scan(lambda k, _: (jax.random.fold_in(k, 1), jax.random.normal(k)), key_of(v), length=3)[1], False
+        lambda a, v: lax.scan(lambda k, _: (jax.random.fold_in(k, 1), jax.random.normal(k)), key_of(v), length=3)[1],
+        False,
     ),
     "map": Case(lambda a, v: lax.map(lambda row: row @ v, a)),
     # calls and derivatives within
@@ -208,7 +209,9 @@ FUNCTIONS = {
     ),
     # random bits
     "random": Case(lambda a, v: (jax.random.normal(key_of(v), (3,)), jax.random.permutation(key_of(v), 5)), False),
-    "random choices": Case(lambda a, v: (jax.random.categorical(key_of(v), a), jax.random.choice(key_of(v), 5, (2,))), False),
+    "random choices": Case(
+        lambda a, v: (jax.random.categorical(key_of(v), a), jax.random.choice(key_of(v), 5, (2,))), False
+    ),
     "random bits of another kind": Case(old_bits, False),
     "keys": Case(lambda a, v: jax.random.key_data(jax.random.split(key_of(v))), False),
 }
@@ -237,7 +240,8 @@ def test_equals_vmap(name):
         last = vmap_last(fun, (-1, 0))(jnp.moveaxis(a, 0, -1), v)
         return last, mapped(vmap_last, a, v), mapped(jax.vmap, a, v)
 
-    last, found, expected = compute(jnp.asarray(MATRICES), jnp.asarray(VECTORS))
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        last, found, expected = compute(jnp.asarray(MATRICES), jnp.asarray(VECTORS))
     for ours, theirs in ((last, expected[0]), (found, expected)):
         chex.assert_trees_all_close(ours, theirs, rtol=1e-11, atol=1e-11)
         chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
@@ -255,7 +259,9 @@ def test_every_rule_is_used_and_holds_on_this_jax():
     """Over the table, every primitive that has a rule goes by it: on releases that were tried, or it is said."""
     by_rule, by_vmap = set(), set()
     for fun, _ in FUNCTIONS.values():
-        for eqn in equations(jax.make_jaxpr(fun)(MATRICES[0], VECTORS[0]).jaxpr):
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            jaxpr = jax.make_jaxpr(fun)(MATRICES[0], VECTORS[0]).jaxpr
+        for eqn in equations(jaxpr):
             name = eqn.primitive.name
             if name in RULES:
                 (by_vmap if rule_of(eqn) is None else by_rule).add(name)

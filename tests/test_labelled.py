@@ -152,3 +152,15 @@ def test_results_of_a_sweep_have_the_methods():
 def test_bad_input_is_named(runs, use, message, untyped):
     with pytest.raises(ValueError, match=message):
         use(runs)
+
+
+def test_complex_results_have_a_mean_and_no_interval():
+    values = np.array([[1 + 2j, 3.0, 2j], [0, 1j, 1.0]])
+    runs = xr.Dataset({"z": (("rho", "seed"), values)}, coords={"rho": [0, 1], "seed": [0, 1, 2]})
+    np.testing.assert_allclose(runs.sweep.mean()["z"], values.mean(axis=1))
+    np.testing.assert_allclose(runs.sweep.paired_difference("rho", 0)["z"], values - values[0])
+    for interval in (runs.sweep.normal_interval, lambda: runs.sweep.bootstrap_interval(jax.random.key(0))):
+        with pytest.raises(
+            ValueError, match=r"intervals exist for real results, but \['z'\] are complex; .*assign\(z="
+        ):
+            interval()

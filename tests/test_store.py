@@ -23,6 +23,7 @@ from damjax.sweep import _work
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 RHO = np.linspace(0, 1, 100)
+LIMIT = 120  # seconds, of any child
 
 
 def slow(key, rho):
@@ -55,35 +56,61 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_killed_at_any_moment_it_resumes_where_it_was(tmp_path):
+def ended(process):
+    """The exit code of a process that has to end by itself, or soon after it was killed."""
+    process.join(timeout=LIMIT)
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail(f"a child was still at work after {LIMIT} s")
+    return process.exitcode
+
+
+@pytest.mark.parametrize("num_kills", [5, pytest.param(22, marks=pytest.mark.long)])
+def test_killed_at_any_moment_it_resumes_where_it_was(tmp_path, num_kills):
     # Children of a server that has imported everything, but not started jax: each begins its sweep at once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["damjax", "damjax.labelled", "zarr", "pytest"])
-    times, num_kills, num_midway = random.Random(0), 0, 0
+    times, num_killed, num_midway = random.Random(0), 0, 0
     stores = [tmp_path / "store0"]
-    while num_kills < 22:
+    while num_killed < num_kills:
         store, before = stores[-1], num_done(stores[-1])
         child = context.Process(target=job, args=(store,))
         child.start()
         # Half of the kills hit the start, half a sweep at work.
-        if num_kills % 2:
-            while child.is_alive() and num_done(store) == before:
-                time.sleep(0.01)
+        deadline = time.monotonic() + LIMIT
+        while num_killed % 2 and child.is_alive() and num_done(store) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
         time.sleep(times.uniform(0, 0.2))
         child.kill()
-        child.join()
-        after = num_done(store)
+        code, after = ended(child), num_done(store)
         assert after >= before
-        if child.exitcode == -signal.SIGKILL:
-            num_kills += 1
+        # A child that fails by itself would fail for ever.
+        assert code in (0, -signal.SIGKILL)
+        if code:
+            num_killed += 1
             num_midway += 0 < after < NUM_BATCHES
         else:
             stores.append(tmp_path / f"store{len(stores)}")
-    assert num_midway > 10
+    assert num_midway > num_kills // 3
     expected = kept(None)
     for store in stores:
         assert_same(kept(store), expected)
         assert num_done(store) == NUM_BATCHES
+
+
+def test_a_child_that_fails_or_hangs_ends_the_wait(monkeypatch):
+    """What the test above counts on."""
+    context = multiprocessing.get_context("forkserver")
+    failing = context.Process(target=os._exit, args=(3,))
+    failing.start()
+    assert ended(failing) == 3
+    monkeypatch.setattr("tests.test_store.LIMIT", 0.2)
+    hanging = context.Process(target=time.sleep, args=(600,))
+    hanging.start()
+    with pytest.raises(pytest.fail.Exception, match=r"still at work after 0\.2 s"):
+        ended(hanging)
+    hanging.join(timeout=60)
+    assert hanging.exitcode == -signal.SIGKILL
 
 
 def snapshot(store):
@@ -241,9 +268,7 @@ def test_two_processes_that_start_at_once_share_a_store(tmp_path):
     both = [context.Process(target=job, args=(tmp_path / "store",)) for _ in range(2)]
     for process in both:
         process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    assert [ended(process) for process in both] == [0, 0]
     assert os.listdir(tmp_path) == ["store"]
     assert num_done(tmp_path / "store") == NUM_BATCHES
 

@@ -1,11 +1,14 @@
 """Sweeps against plain loops: every run the same, wherever, however and how often it is computed."""
 
+import dataclasses
 import os
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +135,88 @@ def test_nothing_is_compiled_twice(monkeypatch):
     sizes = list(range(1, _work_module.MAX_RECENT + 4))
     quiet(lambda key, size: key_sum(key) * size, keys=KEYS, size=sizes, static=["size"], batch_size=5)
     assert len(compiled) == 1 + len(sizes)
+
+
+class Width(NamedTuple):
+    size: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Height:
+    size: float
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [("sgd", 1), ("sgd", True)],
+        [(1, 2), (1.0, 2)],
+        [Width(2), Width(2.0)],
+        [Height(2), Height(2.0)],
+        [[("a", 0.0)], [("a", -0.0)]],
+        [0.0, -0.0],
+        [np.float32(2), np.float64(2)],
+    ],
+    ids=repr,
+)
+def test_static_settings_that_are_equal_but_not_the_same_are_kept_apart(settings):
+    """Each run gets its own: what it was given, and nothing that only compares equal."""
+    seen = []
+
+    def run(key, setting):
+        seen.append(setting)
+        return jnp.array([ord(letter) for letter in repr(setting).ljust(30)[:30]])
+
+    found = quiet(run, keys=KEYS, setting=settings, static=["setting"])
+    texts = ["".join(map(chr, row.astype(int))).strip() for row in found["value"].values[:, 0]]
+    assert texts == [repr(setting) for setting in settings]
+
+
+def calling_back(python):
+    def run(key, rho):
+        called = jax.pure_callback(python, jax.ShapeDtypeStruct((), rho.dtype), rho, vmap_method="expand_dims")
+        return called + 0 * key_sum(key)
+
+    return run
+
+
+def test_functions_that_call_back_are_never_taken_for_one_another():
+    """Their programs have one text. In turn, and in one sweep over both."""
+    doubled, negated = calling_back(lambda x: 2 * x), calling_back(lambda x: -x)
+    for run, factor in ((doubled, 2), (negated, -1)):
+        np.testing.assert_array_equal(quiet(run, keys=KEYS, rho=RHO)["value"][:, 0], factor * np.array(RHO))
+    both = quiet(lambda key, rho, function: function(key, rho), keys=KEYS, rho=RHO, function=[doubled, negated])
+    np.testing.assert_array_equal(both["value"][:, :, 0], np.outer(RHO, [2, -1]))
+
+
+def test_a_store_is_refused_where_results_come_from_a_callback(tmp_path):
+    with pytest.raises(damjax.StoreError, match=r"store must be left out, since calling_back.* calls back into Python"):
+        quiet(calling_back(np.sin), keys=KEYS, rho=RHO, store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_is_kept_where_a_callback_only_tells(tmp_path, capfd):
+    def run(key, rho):
+        jax.debug.callback(lambda: None)
+        return rho + 0 * key_sum(key)
+
+    for _ in range(2):
+        found = quiet(run, keys=KEYS, rho=RHO, store=tmp_path / "store")
+        np.testing.assert_array_equal(found["value"][:, 0], RHO)
+
+
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
+def test_keys_whose_draws_depend_on_the_batch_are_refused(kind):
+    """Given as keys, hidden in data of each seed, or made within."""
+    keys = jax.random.split(jax.random.key(0, impl=kind), 3)
+    draws = {
+        "given": (keys, lambda key, rho: rho + jax.random.normal(key)),
+        "hidden": ({"its": keys}, lambda seed, rho: rho + jax.random.normal(seed["its"])),
+        "made": (np.arange(3), lambda seed, rho: rho + jax.random.normal(jax.random.key(seed, impl=kind))),
+    }
+    for seeds, run in draws.values():
+        with pytest.raises(ValueError, match="run must draw its random bits by keys of the kind 'threefry2x32'"):
+            quiet(run, keys=seeds, rho=RHO)
 
 
 def key_sum(key):
@@ -386,7 +471,13 @@ def slurm_tasks(number):
 def test_two_hosts_give_the_numbers_of_one(tmp_path):
     command = [sys.executable, "-c", HOST, str(tmp_path / "store"), str(tmp_path / "found")]
     hosts = [subprocess.Popen(command, env=environment) for environment in slurm_tasks(2)]
-    assert [host.wait(timeout=300) for host in hosts] == [0, 0]
+    deadline = time.monotonic() + 300
+    # When one fails the other would wait for it.
+    while None in (codes := [host.poll() for host in hosts]) and not any(codes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for host in hosts:
+        host.kill()
+    assert codes == [0, 0]
     expected = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=2)
     for process in range(2):
         for path_is_none in (True, False):
@@ -398,7 +489,9 @@ def test_two_hosts_give_the_numbers_of_one(tmp_path):
 def test_the_slurm_example_makes_a_figure(tmp_path):
     """The script as it stands, with an srun that starts its two tasks here."""
     srun = tmp_path / "srun"
-    srun.write_text('#!/bin/bash\nfor i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & done; wait -n && wait -n\n')
+    srun.write_text(
+        '#!/bin/bash\nfor i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & done; wait -n && wait -n || { kill $(jobs -p); exit 1; }\n'
+    )
     srun.chmod(0o755)
     root, out = Path(__file__).parent.parent, tmp_path / "figures"
     environment = slurm_tasks(2)[0] | {
