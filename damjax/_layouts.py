@@ -89,7 +89,7 @@ class Interests(NamedTuple):
         return jax.lax.optimization_barrier(jnp.swapaxes(weighted(weights, held), 1, 2)) @ features
 
     def total(self, held: Float[Array, "#N *item"]) -> Float[Array, "N *item"]:
-        """Each agent's weighted sum of what the senders hold, one row for all where they hold the same: sum_m w_nm x_m."""
+        """Each agent's weighted sum of what the senders hold, sum_m w_nm x_m; one row where all hold the same."""
         weights = jnp.asarray(self.weights, held.dtype)
         if held.shape[0] == 1:
             return jnp.sum(weights, axis=1).reshape(-1, *[1] * (held.ndim - 1)) * held

@@ -25,6 +25,7 @@ from damjax.hindsight import _interests, _samples, _weighted_loss, moments
 from damjax.particles import Problem, one_hot
 from damjax.particles import loss as particle_loss
 from damjax.particles import step as particle_step
+from tests.cases import OBJECTIVES
 
 SIZES = ((352, 10, 5), (1, 10, 5), (7, 10, 5), (88, 10, 5), (352, 3, 2), (352, 16, 16))
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
@@ -133,7 +134,7 @@ def run(algorithm: str, name: str, *, constant: bool) -> Callable[..., Any]:
 
 
 def hindsight(name: str, *, constant: bool) -> Callable[..., Any]:
-    """What the best memory is found by: the moments, also of one step, whose loop a compiler unrolls, or the samples."""
+    """What the best memory is found by: moments, also those of one step, whose loop is unrolled, or samples."""
 
     def compute(weights: Any, params: Any, keys: Any, values: Any, gates: Any) -> Any:
         objective, now = objective_of(name, keys.shape[-1]), associations(name, keys, values, gates)
@@ -187,12 +188,6 @@ def static_bounds(weights: Any, slopes: Any) -> Any:
         weights, known, rates=jnp.full((4, num_agents), 0.1, slopes.dtype), arrivals=damjax.bounds.arrivals(delays, 4)
     )
     return found, damjax.bounds.ogd(weights, known, scale=0.3, horizon=50), realised
-
-
-OBJECTIVES = (
-    "linear_attention gated_linear_attention delta_net softmax_attention normalized_softmax_attention"
-    " gated_softmax_attention cross_entropy"
-).split()
 
 
 def problem_of(name: str, gates: str = "n") -> Callable[..., tuple[np.ndarray, ...]]:

@@ -48,7 +48,7 @@ def job(store):
 
 def num_done(store):
     opened = _store.find(Path(store))
-    return 0 if opened is None else int(np.sum(zarr.open_array(opened.path / "done")[:]))
+    return 0 if opened is None else int(np.sum(np.asarray(zarr.open_array(opened.path / "done")[:])))
 
 
 def assert_same(found, expected):

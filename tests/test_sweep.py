@@ -490,7 +490,8 @@ def test_the_slurm_example_makes_a_figure(tmp_path):
     """The script as it stands, with an srun that starts its two tasks here."""
     srun = tmp_path / "srun"
     srun.write_text(
-        '#!/bin/bash\nfor i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & done; wait -n && wait -n || { kill $(jobs -p); exit 1; }\n'
+        '#!/bin/bash\nfor i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & done\n'
+        "wait -n && wait -n || { kill $(jobs -p); exit 1; }\n"
     )
     srun.chmod(0o755)
     root, out = Path(__file__).parent.parent, tmp_path / "figures"
