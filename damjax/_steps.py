@@ -129,7 +129,9 @@ def transformed(
     transform: optax.GradientTransformation, gradient: Array, state: Any, params: Array
 ) -> tuple[Array, Any]:
     """Each agent's own transformation of its own gradient."""
-    direction, state = jax.vmap(transform.update)(gradient, state, params)
+    # What others have written may promote dtypes, also where the user forbids it to damjax.
+    with jax.numpy_dtype_promotion("standard"):
+        direction, state = jax.vmap(transform.update)(gradient, state, params)
     return jnp.asarray(direction), state
 
 

@@ -102,7 +102,7 @@ def _read(queue: Array, *index: Array) -> Array:
     # One index per row of the flattened queue: XLA on CPU would put several together anew for every number it reads.
     rows = index[0]
     for axis, position in enumerate(index[1:], 1):
-        rows = rows * queue.shape[axis] + position
+        rows = rows * queue.shape[axis] + position.astype(rows.dtype)
     flat = queue.reshape(-1, *queue.shape[len(index) :])
     # Delays from 0 to D - 1 lead to slots of the queue; saying so spares XLA a select over the whole result.
     return flat.at[rows].get(mode="promise_in_bounds")

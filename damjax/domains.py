@@ -64,8 +64,12 @@ def project(shape: Shape, tree: Any) -> Any:
             norm = jnp.sqrt(jnp.maximum(squared, jnp.finfo(squared.dtype).tiny))
             return jax.tree.map(lambda leaf: (leaf * (radius / jnp.maximum(norm, radius))).astype(leaf.dtype), tree)
         case Box(lower, upper):
-            clip = optax.projections.projection_box
-            return jax.tree.map(lambda leaf: clip(leaf, lower, upper).astype(leaf.dtype), tree)
+
+            def clip(leaf: Any) -> Any:
+                bounds = (jnp.broadcast_to(jnp.asarray(bound, leaf.dtype), leaf.shape) for bound in (lower, upper))
+                return optax.projections.projection_box(leaf, *bounds)
+
+            return jax.tree.map(clip, tree)
     return tree
 
 

@@ -173,7 +173,7 @@ def _best_by_samples(
     interests = as_interests("weights", weights, num_agents).astype(dtype)
 
     def solve(start: Array, row: Interests, horizon: Array) -> Comparator:
-        share = (samples.times <= horizon)[:, None] * row.weights
+        share = jnp.where((samples.times <= horizon)[:, None], row.weights[None], 0)
         loss, gradient, steepness = _weighted_loss(objective, _heard(samples, row.agents), share)
         tolerance = float(jnp.finfo(dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))
         return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient)

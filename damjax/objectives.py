@@ -286,15 +286,15 @@ def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = i
     embeddings = jnp.asarray(outputs)
 
     def logits(prediction: Float[Array, "dv"]) -> Float[Array, "M"]:
-        return sum_last(embeddings.astype(prediction.dtype) * prediction)
+        return sum_last(embeddings.astype(prediction.dtype) * prediction[None])
 
     def residual(prediction, value, time):
         probabilities = jax.nn.softmax(logits(prediction))
-        return sum_last(embeddings.astype(prediction.dtype).T * probabilities) - value
+        return sum_last(embeddings.astype(prediction.dtype).T * probabilities[None]) - value
 
     def slope_bound(value):
         # Past the widest pair only where the value is no class and no mean of classes.
-        farthest = jnp.max(jnp.linalg.norm(embeddings - value, axis=1))
+        farthest = jnp.max(jnp.linalg.norm(embeddings - value[None], axis=1))
         return jnp.maximum(widest, farthest).astype(value.dtype)
 
     widest = jnp.sqrt(jnp.max(jnp.sum((embeddings[:, None] - embeddings[None, :]) ** 2, axis=-1)))

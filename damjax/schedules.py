@@ -3,6 +3,8 @@
 Any function of the count will do, optax schedules included; these are the two that the theory is written for.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from damjax._checks import check_positive
@@ -24,8 +26,13 @@ def inverse_sqrt(scale: float | ArrayLike) -> Schedule:
     """
     if (value := concrete(scale)) is not None:
         check_positive("scale", value)
-    # The square root is one vector instruction, where the general power is a call for every number.
-    return lambda count: scale / jnp.sqrt(count)
+
+    def schedule(count: Any) -> Any:
+        # The square root is one vector instruction, where the general power is a call for every number.
+        root = jnp.sqrt(count)
+        return jnp.asarray(scale, root.dtype) / root
+
+    return schedule
 
 
 def power(scale: float | ArrayLike, exponent: float | ArrayLike) -> Schedule:
@@ -42,11 +49,16 @@ def power(scale: float | ArrayLike, exponent: float | ArrayLike) -> Schedule:
         ValueError: c is not positive or beta is negative.
 
     Example:
-        >>> power(2.0, 1.0)(8.0)
+        >>> float(power(2.0, 1.0)(8.0))
         0.25
     """
     if (value := concrete(scale)) is not None:
         check_positive("scale", value)
     if (value := concrete(exponent)) is not None:
         check_positive("exponent", value, allow_zero=True)
-    return lambda count: scale * (1.0 * count) ** -exponent
+
+    def schedule(count: Any) -> Any:
+        count = 1.0 * jnp.asarray(count)
+        return jnp.asarray(scale, count.dtype) * count ** -jnp.asarray(exponent, count.dtype)
+
+    return schedule

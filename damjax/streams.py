@@ -32,7 +32,7 @@ class LinearModel(NamedTuple):
     def targets(self, correlation: float | ArrayLike) -> Float[Array, "N dv dk"]:
         """M_n = rho C + (1 - rho) P_n, (N, dv, dk)."""
         rho = jnp.asarray(correlation, self.common.dtype)
-        return rho * self.common + (1 - rho) * self.personal
+        return rho * self.common[None] + (1 - rho) * self.personal
 
     def associations(self, targets: Float[Array, "N dv dk"], time: Int[Array, ""] | int) -> Associations:
         """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt; NaN past the end."""
@@ -42,7 +42,7 @@ class LinearModel(NamedTuple):
 
 def respond(targets: Float[Array, "N dv dk"], keys: Float[Array, "*T N dk"]) -> Float[Array, "*T N dv"]:
     """M_n k_n for every agent, without the noise."""
-    return sum_last(targets * keys[..., None, :])
+    return sum_last(targets.reshape(*[1] * (keys.ndim - 2), *targets.shape) * keys[..., None, :])
 
 
 def draw_linear_model(

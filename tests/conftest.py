@@ -4,6 +4,10 @@ At test size the compiler takes most of the time, so it does without most of XLA
 marked ``optimized``: kernels, and last digits.
 """
 
+import os
+import shutil
+import tempfile
+
 import jaxtyping
 
 jaxtyping.install_import_hook("damjax", "beartype.beartype")
@@ -18,6 +22,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 hypothesis.settings.register_profile("damjax", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("damjax")
+
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config):
+    """What one worker or child of a test has compiled, the others read: one cache for the time of the tests."""
+    if CACHE not in os.environ:
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="damjax-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 @pytest.fixture(autouse=True)

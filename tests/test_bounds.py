@@ -351,7 +351,7 @@ def bad_calls():
     own = damjax.objectives.delta_net()._replace(curvature=None)
     norms = bounds.GradientNorms(jnp.ones((4, 2, 2)), jnp.ones((4, 2)))
     growing = jnp.arange(8.0).reshape(4, 2)
-    again = jnp.array([2.0, 0.0, 0.02, 2.0])[:, None] * jnp.ones(2)  # a rate of zero hides no growth
+    again = jnp.array([2.0, 0.0, 0.02, 2.0])[:, None] * jnp.ones((1, 2))  # a rate of zero hides no growth
     table, rates = bounds.arrivals(jnp.zeros((2, 2), int), 4), jnp.ones((4, 2))
     weighted, eye = bounds.weighted_delay, np.eye(2)
     pair = bounds.Constants(jnp.ones(2), 1.0)

@@ -286,7 +286,7 @@ def test_every_term_of_the_consensus_bound_is_needed():
     num_agents, num_steps, scale = 40, 400, 1.0
     graph, uniform = damjax.graphs.path(num_agents), np.full((num_agents, num_agents), 1 / num_agents)
     mixing = damjax.graphs.metropolis_weights(graph)
-    wanted = jnp.where(jnp.arange(num_agents) < num_agents / 2, 1.0, -1.0)[:, None]
+    wanted = jnp.where(np.arange(num_agents) < num_agents / 2, 1.0, -1.0)[:, None]
     unit_ball, delta_net = damjax.domains.frobenius_ball(1.0), damjax.objectives.delta_net()
     stream = damjax.Associations(jnp.ones((num_steps, num_agents, 1)), jnp.tile(wanted, (num_steps, 1, 1)))
     known = bounds.constants(delta_net, unit_ball, stream)

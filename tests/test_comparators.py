@@ -42,7 +42,7 @@ def total(made, weights, n):
     times = jnp.arange(1.0, NUM_STEPS + 1)
     over_senders = jax.vmap(made.objective.value, in_axes=(None, 0, 0, 0, None))
     over_time = jax.vmap(over_senders, in_axes=(None, 0, 0, 0, 0))
-    return lambda params: jnp.sum(over_time(params, *made.stream, times) * weights[n])
+    return lambda params: jnp.sum(over_time(params, *made.stream, times) * weights[n][None])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -282,7 +282,7 @@ def test_any_convex_loss_in_any_set():
     cues, answers = jnp.asarray(rng.normal(size=(30, 2))), jnp.asarray(rng.normal(size=30))
 
     def solve(shift):
-        loss = lambda params: jnp.sum(jnp.log(jnp.cosh(params @ cues.T - answers - shift)))  # noqa: E731
+        loss = lambda params: jnp.sum(jnp.log(jnp.cosh(params @ cues.T - answers[None] - shift)))  # noqa: E731
         return comparators.minimize(
             loss, jnp.zeros((1, 2)), damjax.domains.frobenius_ball(0.1), smoothness=jnp.sum(cues**2), tolerance=1e-12
         )

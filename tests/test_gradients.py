@@ -51,7 +51,7 @@ def test_regret_is_differentiable_through_the_whole_run(name):
     backwards, forwards = jax.jit(jax.grad(regret, argnums=(0, 1))), jax.jit(jax.jacfwd(regret))
     step = 1e-6
     # Along the weights' support: an interest that appears would need a route of its own.
-    direction = jnp.asarray(np.random.default_rng(9).normal(size=weights.shape)) * (weights > 0)
+    direction = jnp.asarray(np.random.default_rng(9).normal(size=weights.shape) * (weights > 0))
     # Without a bound in sight cross-entropy has no best memory to be certified.
     for radius in (0.3, 5.0 if name == "cross_entropy" else 30.0):
         at = functools.partial(regret, radius=radius)
@@ -167,7 +167,9 @@ def test_which_link_is_worth_shortening():
     scale = bounds.optimal_scale(weights, routes.delays, known)
 
     def total(lengths):
-        return bounds.weighted_delay(weights, 2 * crosses @ lengths, known, scale=scale, horizon=1000).sum()
+        return bounds.weighted_delay(
+            weights, 2.0 * crosses.astype(float) @ lengths, known, scale=scale, horizon=1000
+        ).sum()
 
     ones = jnp.ones(len(links))
     slopes = jax.grad(total)(ones)

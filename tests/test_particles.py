@@ -179,7 +179,7 @@ def test_sources_are_asked_for_the_steps_one_to_the_last():
     still = dict(vars(problem), output_gram=jnp.eye(3))
 
     def at(time):
-        gram = jnp.eye(2) * time
+        gram = jnp.eye(2) * jnp.asarray(time, float)
         return particles.Problem(**(still | {"input_gram": gram}))
 
     sgd = particles.descent(particles.particle_system(2, 3), 1e-6)
@@ -250,7 +250,7 @@ def test_minibatch_gradients_are_unbiased():
     _, _, problem = random_instance(jax.random.key(0), 4, 3)
     batches = sampling.minibatches(jax.random.key(1), problem, 3)
     scores = jax.random.normal(jax.random.key(2), (4, 3))
-    moves = jax.jit(jax.vmap(lambda t: particles.step(scores, batches(t), 1.0)))(jnp.arange(6000)) - scores
+    moves = jax.jit(jax.vmap(lambda t: particles.step(scores, batches(t), 1.0)))(jnp.arange(6000)) - scores[None]
     full = particles.step(scores, problem, 1.0) - scores
     np.testing.assert_array_less(jnp.abs(moves.mean(0) - full), 5 * moves.std(0) / np.sqrt(6000) + 1e-12)
 

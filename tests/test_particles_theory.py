@@ -160,7 +160,7 @@ def test_orthogonal_tokens_follow_the_closed_form():
     dynamics = particles.flow(particles.particle_system(6, 2), 0.7)
     state, trace = jax.jit(lambda: particles.evolve(dynamics, jnp.zeros((6, 2)), problem, 30))()
     rates = distance * problem.frequencies * norms**2
-    expected = jax.vmap(lambda t: binary.flow_margins(0.0, rates, t))(0.7 * jnp.arange(31))
+    expected = jax.vmap(lambda t: binary.flow_margins(0.0, rates, t))(0.7 * jnp.arange(31.0))
     np.testing.assert_allclose(jax.vmap(lambda s: particles.margins(s, problem))(trace), expected, rtol=1e-7, atol=1e-8)
     assert state.step == 30
 

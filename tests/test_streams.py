@@ -30,7 +30,7 @@ def test_targets_mix_a_common_part_and_personal_ones():
     model = streams.draw_linear_model(key(), num_agents=3, num_steps=1)
     np.testing.assert_allclose(model.targets(1.0), np.broadcast_to(model.common, (3, 5, 5)))
     np.testing.assert_allclose(model.targets(0.0), model.personal)
-    np.testing.assert_allclose(model.targets(0.25), 0.25 * model.common + 0.75 * model.personal)
+    np.testing.assert_allclose(model.targets(0.25), 0.25 * model.common[None] + 0.75 * model.personal)
 
 
 def test_the_draws_have_their_distributions():

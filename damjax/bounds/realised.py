@@ -48,7 +48,9 @@ def arrivals(delays: Int[ArrayLike, "N K"], horizon: int) -> Int[Array, "T N K"]
         >>> arrivals(jnp.array([[0, 2], [2, 0]]), 3)[:, 0].tolist()
         [[1, 3], [2, 4], [3, 5]]
     """
-    return jnp.arange(1, horizon + 1)[:, None, None] + jnp.asarray(delays)
+    # No type of few bits, which a long horizon would overflow.
+    table = jnp.asarray(delays, jnp.promote_types(jnp.asarray(delays).dtype, jnp.int32))
+    return jnp.arange(1, horizon + 1, dtype=table.dtype)[:, None, None] + table[None]
 
 
 def applied_rates(
@@ -64,8 +66,9 @@ def applied_rates(
     """
     interests = as_interests("weights", weights)
     check_delays_shape(np.shape(delays), interests.shape)
-    first = jnp.min(jnp.asarray(delays), axis=1, where=interests.counted, initial=np.iinfo(np.int32).max)
-    count = jnp.arange(1, horizon + 1)[:, None] - first
+    table = jnp.asarray(delays, jnp.int32)
+    first = jnp.min(table, axis=1, where=interests.counted, initial=np.iinfo(np.int32).max)
+    count = jnp.arange(1, horizon + 1, dtype=jnp.int32)[:, None] - first[None]
     rates = as_schedule(schedule)(jnp.maximum(count, 1).astype(jnp.asarray(interests.weights).dtype))
     return jnp.where(count > 0, rates, 0)
 
@@ -123,7 +126,9 @@ def realised_delay(
             f" are {np.shape(rates)} and {np.shape(constants.lipschitz)}"
         )
     horizon = np.shape(rates)[0]
-    messages = jnp.asarray(interests.weights) * interests.heard(jnp.asarray(constants.lipschitz))
+    lipschitz = jnp.asarray(constants.lipschitz)
+    with jax.numpy_dtype_promotion("standard"):
+        messages = jnp.asarray(interests.weights) * interests.heard(lipschitz)
     return _bound(jnp.broadcast_to(messages, (horizon, *messages.shape)), None, constants, rates, arrivals, moves)
 
 
@@ -216,9 +221,9 @@ def _bound(
     messages = messages.astype(jnp.result_type(messages, float))
     rates, diameter = jnp.asarray(rates, messages.dtype), jnp.asarray(known.diameter, messages.dtype)
     # Whatever comes too late has one place, behind the horizon.
-    times = jnp.arange(1, horizon + 1)
+    times = jnp.arange(1, horizon + 1, dtype=jnp.int32)
     when = jnp.ceil(jnp.asarray(table, messages.dtype))
-    late = ~((when <= horizon) & (when >= times[:, None, None]))
+    late = ~((when <= horizon) & (when >= times[:, None, None].astype(when.dtype)))
     arrive = jnp.where(late, horizon + 1, when).astype(jnp.int32)
     if moves is None:
         moves = jnp.zeros((horizon - 1, num_agents), messages.dtype)

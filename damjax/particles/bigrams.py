@@ -148,7 +148,7 @@ def zipf_source(
     dtype = jnp.result_type(float) if dtype is None else dtype
     ranks = jnp.arange(1, num_tokens + 1, dtype=dtype)
     marginal = ranks ** -jnp.asarray(exponent, dtype)
-    weights = marginal * jax.random.exponential(key, (num_tokens, num_tokens), dtype)
+    weights = marginal[None] * jax.random.exponential(key, (num_tokens, num_tokens), dtype)
     return Source(marginal / marginal.sum(), weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -213,7 +213,8 @@ def trigger_task(
 
 def _choose(uniform, cumulative):
     # Scaled by the last sum, which rounding may leave off one: no token of probability zero is drawn.
-    return jnp.sum(uniform[..., None] * cumulative[..., -1:] >= cumulative, axis=-1, dtype=jnp.int32)
+    sums = jnp.expand_dims(cumulative, tuple(range(uniform.ndim + 1 - cumulative.ndim)))
+    return jnp.sum(uniform[..., None] * sums[..., -1:] >= sums, axis=-1, dtype=jnp.int32)
 
 
 def sample(key: Key[Array, ""], task: Task, batch_size: int) -> Batch:

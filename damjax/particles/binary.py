@@ -80,7 +80,8 @@ def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "...
 
     Source: [LAM] sec. 3.
     """
-    dtype = jnp.result_type(float, start, rate, time)
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(float, start, rate, time)
     start, rate, time = (jnp.asarray(x, dtype) for x in (start, rate, time))
     return _flow_margins(*jnp.broadcast_arrays(start, rate * time))
 

@@ -84,7 +84,9 @@ def descent(memory: Memory, optimizer: optax.GradientTransformation | LearningRa
 
     def step(state: State, problem: Problem) -> State:
         gradient = memory.gradient(state.params, problem)
-        updates, memory_of_past = optimizer.update(gradient, state.optimizer, state.params)
+        # What others have written may promote dtypes, also where the user forbids it to damjax.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory_of_past = optimizer.update(gradient, state.optimizer, state.params)
         return State(optax.apply_updates(state.params, updates), memory_of_past, state.step + 1)
 
     return Dynamics(init, step, lambda state: memory.scores(state.params))

@@ -259,7 +259,7 @@ def margins(params: Params, model: Model, triggers: Int[ArrayLike, "k"]) -> Para
     output = tokens @ (params.output @ value).T @ answers.T
     return Params(
         previous=_margins(
-            positions[1:] @ params.previous @ positions.T, times - 1, jnp.arange(len(positions)) <= times[:, None]
+            positions[1:] @ params.previous @ positions.T, times - 1, jnp.arange(len(positions))[None] <= times[:, None]
         ),
         key=_margins(key, triggers, jnp.ones(key.shape, bool)),
         output=_margins(output, every, jnp.ones(output.shape, bool)),
