@@ -51,7 +51,7 @@ def test_regret_is_differentiable_through_the_whole_run(name):
     backwards, forwards = jax.jit(jax.grad(regret, argnums=(0, 1))), jax.jit(jax.jacfwd(regret))
     step = 1e-6
     # Along the weights' support: an interest that appears would need a route of its own.
-    direction = jnp.asarray(np.random.default_rng(9).normal(size=weights.shape) * (weights > 0))
+    direction = jnp.asarray(np.random.default_rng(9).normal(size=weights.shape) * (np.asarray(weights) > 0))
     # Without a bound in sight cross-entropy has no best memory to be certified.
     for radius in (0.3, 5.0 if name == "cross_entropy" else 30.0):
         at = functools.partial(regret, radius=radius)

@@ -78,7 +78,7 @@ def test_sharpness_falls_as_one_over_t():
     scores = jax.jit(lambda: particles.simulate(jnp.zeros((2, 2)), problem, eta, num_steps)[-1])()
     found = binary.sharpness(particles.margins(scores, problem), problem)
     scale = jnp.sqrt(binary.support(problem))
-    limit = jnp.linalg.eigvalsh(scale[:, None] * binary.signed_gram(problem) * scale)[-1] / eta
+    limit = jnp.linalg.eigvalsh(scale[:, None] * binary.signed_gram(problem) * scale[None])[-1] / eta
     assert num_steps * found == pytest.approx(float(limit), rel=0.01)
 
 

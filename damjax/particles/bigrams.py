@@ -255,7 +255,7 @@ def sample(key: Key[Array, ""], task: Task, batch_size: int) -> Batch:
     _, later = jax.lax.scan(step, first, jax.random.uniform(walk_key, (task.length, batch_size), dtype))
     sequence = jnp.concatenate([first[:, None], later.T], axis=1)
     tokens = sequence[:, :-1]
-    is_trigger = (tokens[..., None] == task.triggers).any(axis=-1)
+    is_trigger = (tokens[..., None] == task.triggers.astype(tokens.dtype)[None, None]).any(axis=-1)
     earlier = jnp.tril(jnp.ones((task.length, task.length), bool), -1)
-    repeated = ((tokens[:, :, None] == tokens[:, None, :]) & earlier).any(axis=-1)
+    repeated = ((tokens[:, :, None] == tokens[:, None, :]) & earlier[None]).any(axis=-1)
     return Batch(tokens, sequence[:, 1:], is_trigger & repeated)

@@ -82,8 +82,8 @@ def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "...
     """
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(float, start, rate, time)
-    start, rate, time = (jnp.asarray(x, dtype) for x in (start, rate, time))
-    return _flow_margins(*jnp.broadcast_arrays(start, rate * time))
+    start, rate, time = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in (start, rate, time)))
+    return _flow_margins(start, rate * time)
 
 
 @jax.jit
@@ -237,8 +237,8 @@ def sharpness_at_zero(alpha: Number, frequency: Number, output_distance: Number 
         >>> round(float(sharpness_at_zero(0.95, 0.75)), 4)
         0.4907
     """
-    frequency = jnp.asarray(frequency)
-    spread = 1 - 4 * frequency * (1 - frequency) * (1 - jnp.asarray(alpha) ** 2)
+    alpha, frequency = jnp.broadcast_arrays(alpha, frequency)
+    spread = 1 - 4 * frequency * (1 - frequency) * (1 - alpha**2)
     return jnp.asarray(output_distance) / 8 * (1 + root(spread))
 
 

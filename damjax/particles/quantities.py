@@ -15,7 +15,8 @@ def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:
     float32 as soon as the margin passes 17, and with it a particle would stand still.
 
     Example:
-        >>> bool(jnp.allclose(jax.nn.sigmoid(log_odds(jnp.array([[1.0, 2.0, 3.0]]))), jax.nn.softmax(jnp.arange(3.0))[None]))
+        >>> scores = jnp.array([[1.0, 2.0, 3.0]])
+        >>> bool(jnp.allclose(jax.nn.sigmoid(log_odds(scores)), jax.nn.softmax(scores)))
         True
     """
     scores = jnp.asarray(scores)

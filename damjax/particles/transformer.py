@@ -150,7 +150,7 @@ def ideal(model: Model, task: Task, strength: float | ArrayLike = 10.0) -> Param
     """
     _check_sizes(model, task)
     tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
-    asked, told = tokens[task.triggers], tokens * (jnp.asarray(task.outputs) > 0)[:, None]
+    asked, told = tokens[task.triggers], jnp.where((jnp.asarray(task.outputs) > 0)[:, None], tokens, 0)
     sums = Params(
         previous=positions[1:].T @ positions[:-1],
         key=asked.T @ (asked @ previous_value.T),
@@ -349,7 +349,10 @@ def train(
         time, gate = now
         batch = bigrams.sample(jax.random.fold_in(key, time), task, batch_size)
         (value, right), grads = jax.value_and_grad(_evaluate, has_aux=True)(params, model, batch)
-        updates, state = optimizer.update(jax.tree.map(jnp.multiply, grads, gate), state, params)
+        gated = jax.tree.map(lambda slope, open: slope * open.astype(slope.dtype), grads, gate)
+        # What others have written may promote dtypes, also where the user forbids it to damjax.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gated, state, params)
         found = margins(params, model, task.triggers)
         mean = jax.tree.map(lambda margin, where: margin.mean(where=where), found, counted)
         worst = jax.tree.map(lambda margin, where: margin.min(where=where, initial=jnp.inf), found, counted)

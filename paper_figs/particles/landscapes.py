@@ -41,7 +41,7 @@ def compute(
     def run(_, overlap, rate):
         problem = particles.two_tokens(overlap, protocol.frequency)
         read = _common.train(memory, rate, problem, protocol.num_steps)
-        signed = read.margins * jnp.array([1.0, -1.0])
+        signed = read.margins * jnp.array([[1.0, -1.0]])
         return {"path": jnp.linalg.solve(particles.embeddings.pair(overlap), signed.T).T, "losses": read.losses}
 
     axes = {"overlap": protocol.overlaps, "rate": protocol.learning_rates}
