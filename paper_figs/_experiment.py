@@ -78,7 +78,7 @@ def average_losses(
                 num_steps=max(horizons),
                 observe=observe,
             )
-            return jnp.cumsum(found)[steps - 1] / steps
+            return jnp.cumsum(found)[steps - 1] / steps.astype(found.dtype)
 
         # One constant after the other, many seeds and settings at once: the stream is read once for all constants.
         return jnp.stack(
@@ -107,7 +107,8 @@ def average_regret(
     def best(seed: Problem, correlation: jax.Array, table: jax.Array) -> jax.Array:
         problem = seed.at(table)
         sources = damjax.hindsight.moments(objective, stream(correlation, problem), steps)
-        return damjax.hindsight.best_losses(sources, problem.weights, ball).mean(axis=1) / steps
+        least = damjax.hindsight.best_losses(sources, problem.weights, ball).mean(axis=1)
+        return least / steps.astype(least.dtype)
 
     paid = average_losses(name, case, scales, horizons=horizons, sweep=sweep)
     found = sweep(f"{name}_comparators", best, keys=case.problems, zipped=[tuple(axes)], **axes)

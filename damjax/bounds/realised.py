@@ -69,7 +69,7 @@ def applied_rates(
     table = jnp.asarray(delays, jnp.int32)
     first = jnp.min(table, axis=1, where=interests.counted, initial=np.iinfo(np.int32).max)
     count = jnp.arange(1, horizon + 1, dtype=jnp.int32)[:, None] - first[None]
-    rates = as_schedule(schedule)(jnp.maximum(count, 1).astype(jnp.asarray(interests.weights).dtype))
+    rates = jax.vmap(as_schedule(schedule))(jnp.maximum(count, 1).astype(jnp.asarray(interests.weights).dtype))
     return jnp.where(count > 0, rates, 0)
 
 

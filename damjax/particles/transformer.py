@@ -349,7 +349,7 @@ def train(
         time, gate = now
         batch = bigrams.sample(jax.random.fold_in(key, time), task, batch_size)
         (value, right), grads = jax.value_and_grad(_evaluate, has_aux=True)(params, model, batch)
-        gated = jax.tree.map(lambda slope, open: slope * open.astype(slope.dtype), grads, gate)
+        gated = jax.tree.map(lambda slope, factor: slope * factor.astype(slope.dtype), grads, gate)
         # What others have written may promote dtypes, also where the user forbids it to damjax.
         with jax.numpy_dtype_promotion("standard"):
             updates, state = optimizer.update(gated, state, params)

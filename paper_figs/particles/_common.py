@@ -158,7 +158,8 @@ def color_bar(figure: Figure, panels: Any, norm: Normalize, label: str, **option
 def gaussian(key: jax.Array, num_tokens: int, dim: jax.Array, max_dim: int) -> jax.Array:
     """Rows with i.i.d. N(0, 1/d) entries in the first d coordinates, (N, max_dim): one shape, so d may be vmapped."""
     rows = particles.embeddings.gaussian(key, num_tokens, max_dim)
-    return jnp.where(jnp.arange(max_dim) < dim, rows * jnp.sqrt(max_dim / dim), 0)
+    dim = jnp.asarray(dim, rows.dtype)
+    return jnp.where((jnp.arange(max_dim, dtype=rows.dtype) < dim)[None], rows * jnp.sqrt(max_dim / dim), 0)
 
 
 def spheres(key: jax.Array, num_tokens: int, dim: jax.Array, max_dim: int) -> tuple[jax.Array, jax.Array]:

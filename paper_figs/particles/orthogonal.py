@@ -51,7 +51,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         return {
             "losses": read.losses[times],
             "margins": read.margins[times],
-            "flow_losses": jnp.sum(problem.frequencies * jax.nn.softplus(-flow), axis=1),
+            "flow_losses": jnp.sum(problem.frequencies[None] * jax.nn.softplus(-flow), axis=1),
             "flow_margins": flow,
             "bounds": particles.binary.flow_loss_bound(problem, learning_rate, times),
         }
