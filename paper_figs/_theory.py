@@ -29,7 +29,7 @@ def evaluate(objective, domain, weights, delays, known, scale, losses, norms, as
     """Regret, certificate and the three bounds of a run, every curve (H, N)."""
     rate = damjax.schedules.inverse_sqrt(scale)
     rates = bounds.applied_rates(rate, weights, delays, horizons[-1])
-    table, times = bounds.arrivals(delays, horizons[-1]), jnp.arange(1, horizons[-1] + 1)
+    table, times = bounds.arrivals(delays, horizons[-1]), jnp.arange(1, horizons[-1] + 1, dtype=int)
 
     def certify(horizon):
         """As if the run had ended at the horizon: nothing sets out after it, and what comes later is lost."""
@@ -41,7 +41,7 @@ def evaluate(objective, domain, weights, delays, known, scale, losses, norms, as
 
     found = {
         "regret": damjax.regret.static_regret(losses, objective, weights, domain, associations, horizons),
-        "certificate": jax.lax.map(certify, jnp.array(horizons)),
+        "certificate": jax.lax.map(certify, jnp.array(horizons, table.dtype)),
     }
     for name, bound in BOUNDS.items():
         at = functools.partial(bound, weights, delays, known, scale=scale)

@@ -167,7 +167,7 @@ def test_derivatives_in_every_float_argument(bound):
     point[1] = point[1] + jnp.asarray(rng.uniform(0.1, 0.9, delays.shape))
     slopes = jax.grad(everything, argnums=tuple(range(1, 8)))(bound, *point)
     for which, slope in enumerate(slopes):
-        direction = jnp.asarray(rng.normal(size=np.shape(point[which]))) * (weights > 0 if which < 2 else 1)
+        direction = jnp.asarray(rng.normal(size=np.shape(point[which])) * (np.asarray(weights) > 0 if which < 2 else 1))
         ahead, behind = (
             [p + sign * 1e-6 * direction if i == which else p for i, p in enumerate(point)] for sign in (1, -1)
         )
@@ -219,7 +219,7 @@ def test_before_anything_arrives_the_bound_is_that_of_silence():
 
 def test_what_is_not_wanted_does_not_count():
     weights, delays, known = setting(7)
-    spoiled = jnp.where(weights > 0, delays, jnp.nan)
+    spoiled = jnp.where(weights > 0, delays.astype(float), jnp.nan)
     for bound in DAM_TOGD:
         clean, dirty = (bound(weights, d, known, scale=0.3, horizon=100) for d in (delays, spoiled))
         np.testing.assert_array_equal(clean, dirty)

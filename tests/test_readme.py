@@ -15,7 +15,7 @@ def test_the_example_runs():
     names = {}
     exec(example, names)
     assert names["regret"].shape == (3, 10)
-    average = names["regret"].mean(axis=1) / np.array([10, 100, 1000])
+    average = names["regret"].mean(axis=1) / np.array([10.0, 100.0, 1000.0])
     assert average[2] < average[1] < average[0]
 
 

@@ -108,6 +108,7 @@ def domain_cases():
     }
 
 
+@pytest.mark.optimized
 @over_quadratic
 @pytest.mark.parametrize("kind", domain_cases())
 def test_comparators_against_scipy(name, kind):

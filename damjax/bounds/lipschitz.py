@@ -99,7 +99,9 @@ def _steepest_corner(
         farthest = optax.safe_norm(jnp.maximum(jnp.abs(lower), jnp.abs(upper)), 0.0)
         return objective.lipschitz(farthest, key, value, gate, time)
     if objective.ridge is None:
-        reach = [jnp.sum(pick(lower * features, upper * features), axis=1) for pick in (jnp.minimum, jnp.maximum)]
+        reach = [
+            jnp.sum(pick(lower * features[None], upper * features[None]), axis=1) for pick in (jnp.minimum, jnp.maximum)
+        ]
         lowest, highest = (objective.residual(z, value, time) for z in reach)
         return optax.safe_norm(jnp.maximum(jnp.abs(lowest), jnp.abs(highest)), 0.0) * optax.safe_norm(features, 0.0)
     # The losses with a ridge part are linear in the prediction, and then no two entries of the gradient interact.

@@ -48,8 +48,9 @@ def arrivals(delays: Int[ArrayLike, "N K"], horizon: int) -> Int[Array, "T N K"]
         >>> arrivals(jnp.array([[0, 2], [2, 0]]), 3)[:, 0].tolist()
         [[1, 3], [2, 4], [3, 5]]
     """
+    table = jnp.asarray(delays)
     # No type of few bits, which a long horizon would overflow.
-    table = jnp.asarray(delays, jnp.promote_types(jnp.asarray(delays).dtype, jnp.int32))
+    table = table.astype(int) if jnp.issubdtype(table.dtype, jnp.integer) else table
     return jnp.arange(1, horizon + 1, dtype=table.dtype)[:, None, None] + table[None]
 
 

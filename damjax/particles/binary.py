@@ -115,7 +115,7 @@ def flow_loss_bound(problem: Problem, learning_rate: Number, time: Number) -> Fl
         0.10795
     """
     total = jnp.sum(1 / jnp.diagonal(problem.input_gram))
-    return LOSS_CONSTANT * total / (learning_rate * output_distance(problem) * time)
+    return LOSS_CONSTANT * total / (learning_rate * output_distance(problem) * jnp.asarray(time, total.dtype))
 
 
 def loss_limit(problem: Problem, learning_rate: Number) -> Float[Array, ""]:

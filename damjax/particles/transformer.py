@@ -184,7 +184,8 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
             f" they hold {length}; draw the model with a larger length"
         )
     _check_tokens("tokens", tokens, model)
-    x = jnp.asarray(model.embeddings)[tokens] + model.positions[:length]
+    x = jnp.asarray(model.embeddings)[tokens]
+    x = x + jnp.broadcast_to(model.positions[:length], x.shape)
     x = x + _attend(x, params.previous) @ model.previous_value.T
     x = x + _attend(x, params.key) @ (params.output @ model.value).T
     return x @ model.unembeddings.T
