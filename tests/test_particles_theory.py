@@ -179,7 +179,7 @@ def test_discrete_margins_are_ahead_of_the_flow_and_the_loss_is_bounded(learning
     flow = binary.flow_margins(0.0, rates, time[:, None])
     assert jnp.all(margins >= flow * (1 - 1e-12))
     bound = binary.flow_loss_bound(problem, learning_rate, time)
-    flow_losses = jnp.sum(problem.frequencies * jax.nn.softplus(-flow), axis=1)
+    flow_losses = jnp.sum(problem.frequencies[None] * jax.nn.softplus(-flow), axis=1)
     assert jnp.all(losses <= bound)
     assert jnp.all(flow_losses <= bound)
     # Late, the bound is 1.0795 times the loss.

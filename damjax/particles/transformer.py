@@ -195,8 +195,8 @@ def _evaluate(params, model, batch):
     logits = forward(params, model, batch.tokens)
     count = jnp.maximum(batch.mask.sum(), 1).astype(logits.dtype)
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
-    right = (logits.argmax(axis=-1) == batch.targets) & batch.mask
-    return jnp.where(batch.mask, nats, 0).sum() / count, right.sum() / count
+    right = (logits.argmax(axis=-1).astype(batch.targets.dtype) == batch.targets) & batch.mask
+    return jnp.where(batch.mask, nats, 0).sum() / count, right.sum().astype(count.dtype) / count
 
 
 def loss(params: Params, model: Model, batch: Batch) -> Float[Array, ""]:
