@@ -83,7 +83,7 @@ def uniform(like: Any) -> jax.Array:
 def edges(weights: Any) -> Any:
     """The same weights as an edge list."""
     num_agents = weights.shape[0]
-    agents = (jnp.arange(num_agents)[:, None] + jnp.arange(num_agents)) % num_agents
+    agents = (jnp.arange(num_agents)[:, None] + jnp.arange(num_agents)[None]) % num_agents
     return damjax.weights.SparseWeights(agents, jnp.take_along_axis(weights, agents, axis=1))
 
 

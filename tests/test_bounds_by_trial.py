@@ -208,7 +208,7 @@ def test_the_adversary_attains_the_rate_and_the_bound_shrunk_tenfold_fails(tau):
     regret, horizons, scale, delays = adversarial(tau, 100 * (tau + 1))
     np.testing.assert_allclose(regret, RADIUS * np.sqrt((tau + 1) * horizons), rtol=1e-6)
     for horizon, found in zip(horizons[-3:], regret[-3:], strict=True):
-        limit = bounds.weighted_delay(LISTENING, delays, UNIT, scale=scale, horizon=int(horizon))[0]
+        limit = bounds.weighted_delay(LISTENING, delays, UNIT, scale=scale, horizon=int(horizon))[0].item()
         assert limit / 10 < found <= limit
 
 
@@ -407,7 +407,7 @@ def test_what_is_lost_is_needed_and_the_path_is_needed():
     observe = damjax.regret.observe_losses(linear, weights)
     _, losses = damjax.simulate(algorithm, jnp.zeros((2, 1, 2)), jumping, num_steps=steps, observe=observe)
     signs = jnp.where(jnp.arange(1, steps + 1) // 20 % 2 == 0, 1.0, -1.0)
-    targets = jnp.tile(RADIUS * signs[:, None, None, None] * one, (1, 2, 1, 1))
+    targets = jnp.tile(RADIUS * signs[:, None, None, None] * one[None, None, None], (1, 2, 1, 1))
     dynamic = float((losses[:, 0] + RADIUS).sum())
     path = float(bounds.path_moves(targets).sum(axis=0)[0])
     fixed = {"scale": 1.0, "horizon": steps}

@@ -357,7 +357,9 @@ def train(
         found = margins(params, model, task.triggers)
         mean = jax.tree.map(lambda margin, where: margin.mean(where=where), found, counted)
         worst = jax.tree.map(lambda margin, where: margin.min(where=where, initial=jnp.inf), found, counted)
-        params = jax.tree.map(lambda old, move, g: (old + g * move).astype(old.dtype), params, updates, gate)
+        params = jax.tree.map(
+            lambda old, move, g: old + g.astype(old.dtype) * move.astype(old.dtype), params, updates, gate
+        )
         return (params, state), Record(value, right, mean, worst)
 
     start = zeros(model)
