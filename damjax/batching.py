@@ -392,7 +392,6 @@ _ALONG_AXES = {
     **{f"reduce_{name}": ("axes",) for name in ("sum", "max", "min", "prod", "and", "or")},
     **{f"cum{name}": ("axis", "reverse") for name in ("sum", "prod", "max", "min")},
 }
-_CALL = Rule(_call, ("jaxpr",), ("donated_invars", "ctx_mesh", "name", "keep_unused", "inline", "resource_env"))
 _GATHER_PARAMS = ("unique_indices", "indices_are_sorted", "mode", "fill_value")
 RULES: dict[str, Rule] = {
     **{name: Rule(_elementwise, ignores=_ELEMENTWISE_PARAMS) for name in _ELEMENTWISE.split()},
@@ -404,8 +403,7 @@ RULES: dict[str, Rule] = {
     "dynamic_slice": Rule(_dynamic_slice, ("slice_sizes",)),
     "dynamic_update_slice": Rule(_dynamic_update_slice),
     "gather": Rule(_gather, ("dimension_numbers", "slice_sizes"), _GATHER_PARAMS),
-    "jit": _CALL,
-    "pjit": _CALL,
+    "jit": Rule(_call, ("jaxpr",), ("donated_invars", "ctx_mesh", "name", "keep_unused", "inline")),
     "remat2": Rule(_checkpoint, ("jaxpr", "prevent_cse", "policy", "differentiated")),
     "cond": Rule(_cond, ("branches",)),
     "scan": Rule(
