@@ -294,8 +294,8 @@ def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = i
 
     def slope_bound(value):
         # Past the widest pair only where the value is no class and no mean of classes.
-        farthest = jnp.max(jnp.linalg.norm(embeddings - value[None], axis=1))
-        return jnp.maximum(widest, farthest).astype(value.dtype)
+        farthest = jnp.max(jnp.linalg.norm(embeddings.astype(value.dtype) - value[None], axis=1))
+        return jnp.maximum(widest.astype(value.dtype), farthest)
 
     widest = jnp.sqrt(jnp.max(jnp.sum((embeddings[:, None] - embeddings[None, :]) ** 2, axis=-1)))
     return Objective(
