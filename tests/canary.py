@@ -331,7 +331,7 @@ AVOIDED: dict[str, Sum] = {
         lambda w, x: w.sum(axis=2) * x.shape[2],
     ),
     "product with a full matrix, in a sum": Sum(
-        normal("44", "4" + "9", "1"),
+        normal("44", "49", "1"),
         lambda w, x, y: ((w @ jnp.full(x.shape, y[0])) * x).sum(axis=-1),
         lambda w, x, y: y * w.sum(axis=2) * x.sum(axis=2),
     ),

@@ -161,10 +161,8 @@ class Height:
 )
 def test_static_settings_that_are_equal_but_not_the_same_are_kept_apart(settings):
     """Each run gets its own: what it was given, and nothing that only compares equal."""
-    seen = []
 
     def run(key, setting):
-        seen.append(setting)
         return jnp.array([ord(letter) for letter in repr(setting).ljust(30)[:30]])
 
     found = quiet(run, keys=KEYS, setting=settings, static=["setting"])
@@ -195,7 +193,7 @@ def test_a_store_is_refused_where_results_come_from_a_callback(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_is_kept_where_a_callback_only_tells(tmp_path, capfd):
+def test_a_store_is_kept_where_a_callback_only_tells(tmp_path):
     def run(key, rho):
         jax.debug.callback(lambda: None)
         return rho + 0 * jax.random.uniform(key, dtype=rho.dtype)

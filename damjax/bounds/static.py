@@ -296,7 +296,7 @@ def _interests(weights: Weights, delays: ArrayLike | None, constants: Constants)
     _check_size("diameter", constants.diameter, None)
     slope = jnp.asarray(constants.lipschitz)
     # Whole numbers are no dtype for weights.
-    slope = slope.astype(jnp.result_type(slope.dtype, float) if jnp.issubdtype(slope.dtype, jnp.floating) else float)
+    slope = slope if jnp.issubdtype(slope.dtype, jnp.floating) else slope.astype(float)
     member, slope = interests.counted, interests.heard(slope)
     if delays is None:
         late = table = jnp.zeros(interests.shape, slope.dtype)
