@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 import damjax
 from tests import reference
@@ -21,6 +22,18 @@ QUADRATIC = (
     "gated_softmax_attention",
 )
 OBJECTIVES = (*QUADRATIC, "cross_entropy")
+# Every kind of residual once, and features once; the other combinations are tried in the long run.
+COMMON = ("delta_net", "softmax_attention", "gated_linear_attention", "cross_entropy")
+
+
+def one_by_one(names):
+    """Parametrise a test by objectives."""
+    return pytest.mark.parametrize(
+        "name", [name if name in COMMON else pytest.param(name, marks=pytest.mark.long) for name in names]
+    )
+
+
+over_objectives, over_quadratic = one_by_one(OBJECTIVES), one_by_one(QUADRATIC)
 
 
 def feature_map(name, key_dim):

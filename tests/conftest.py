@@ -1,20 +1,36 @@
 """Types are checked at run time, and the tests see both precisions: float64 is on, float32 is asked for by name.
 
-At test size the compiler takes most of the time, so it does without most of XLA's optimisations, but where a test is
-marked ``optimized``: kernels, and last digits.
+At test size tracing and compiling take most of the time. So the compiler does without most of XLA's optimisations, but
+where a test is marked ``optimized``, and by the emitters that are quickest to compile; children of tests do as well.
 """
 
+import gc
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
 import jaxtyping
+from packaging.version import Version
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+# Of flags of XLA no release takes one that it does not know; those past the cap do not know the first.
+XLA_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
+# In the environment, for workers and for children of tests too.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Programs are many small objects that live long: looking for cycles among them takes a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 jaxtyping.install_import_hook("damjax", "beartype.beartype")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from damjax._contractions import LAST_RIGHT_JAXLIB  # noqa: E402
 
 # What promotes in silence hides mistakes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,16 +40,13 @@ hypothesis.settings.register_profile("damjax", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("damjax")
 
 
-CACHE = "JAX_COMPILATION_CACHE_DIR"
-
-
 def pytest_configure(config):
-    """What one worker or child of a test has compiled, the others read: one cache for the time of the tests."""
+    """Before anything is compiled: the compiler's flags, and one cache for what any worker or child has compiled."""
+    if Version(version("jaxlib")) <= Version(LAST_RIGHT_JAXLIB):
+        os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
     if CACHE not in os.environ:
         os.environ[CACHE] = tempfile.mkdtemp(prefix="damjax-tests-")
         config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True))
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +56,7 @@ def _float64(request):
     yield
     # Not back to what was before: a fixture of a whole module may have switched it on, and doctests run in single.
     jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 import damjax
 from tests import reference
-from tests.cases import OBJECTIVES, case, connected_graph, interests, trajectory
+from tests.cases import OBJECTIVES, case, connected_graph, interests, over_objectives, trajectory
 
 inverse_sqrt = damjax.schedules.inverse_sqrt
 
@@ -28,7 +28,7 @@ def dense(num_agents):
     return np.full((num_agents, num_agents), 1 / num_agents)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@over_objectives
 @pytest.mark.parametrize("num_steps", [3, 40])
 def test_dam_togd_equals_the_message_simulator_for_every_objective(name, num_steps):
     """40 steps, and a horizon shorter than the longest delay."""
@@ -87,7 +87,7 @@ def test_dam_togd_equals_the_message_simulator_on_random_networks(seed):
     np.testing.assert_allclose(params, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@over_objectives
 def test_ogd_equals_its_loops(name):
     rng = np.random.default_rng(1)
     weights = interests(rng, 4)
@@ -104,7 +104,7 @@ def test_ogd_equals_its_loops(name):
 
 
 @pytest.mark.parametrize("order", ["adapt_then_combine", "combine_then_adapt"])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@over_objectives
 def test_c_dogd_equals_its_loops(name, order):
     rng = np.random.default_rng(2)
     mixing = damjax.graphs.metropolis_weights(connected_graph(rng, 5))
@@ -277,7 +277,7 @@ def test_one_agent_is_plain_ogd_is_the_delta_rule():
     np.testing.assert_allclose(dam[:, 0], np.stack(recurrence), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@over_objectives
 def test_zero_delays_are_ogd(name):
     rng = np.random.default_rng(8)
     weights = interests(rng, 4)

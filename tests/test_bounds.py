@@ -11,7 +11,7 @@ import scipy.optimize
 
 import damjax
 from damjax import bounds
-from tests.cases import OBJECTIVES, case, connected_graph, interests
+from tests.cases import case, connected_graph, interests, over_objectives
 
 DAM_TOGD = (bounds.dam_togd_printed, bounds.dam_togd_mended, bounds.weighted_delay)
 over_bounds = pytest.mark.parametrize("bound", DAM_TOGD, ids=lambda bound: bound.__name__)
@@ -270,7 +270,7 @@ def shapes(name, rng):
     }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@over_objectives
 @pytest.mark.parametrize("kind", ["ball", "box"])
 def test_the_constants_are_suprema(name, kind):
     """Random memories of the set, and gradient ascent on the gradient's norm from each, never exceed them; where the

@@ -12,7 +12,7 @@ import damjax
 from damjax import bounds
 from paper_figs._adversary import worst_case
 from tests import reference
-from tests.cases import OBJECTIVES, case, connected_graph, interests
+from tests.cases import OBJECTIVES, case, connected_graph, interests, over_objectives
 
 NUM_INSTANCES, NUM_STEPS, NUM_CANDIDATES = 80, 40, 6
 HORIZONS = (2, 11, NUM_STEPS)
@@ -163,7 +163,7 @@ def trial(name):
     return batch, jax.tree.map(np.asarray, found)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@over_objectives
 def test_regret_never_exceeds_a_bound(name):
     """80 instances of each of seven objectives, 560 in all, each with four algorithms and at three horizons."""
     batch, found = trial(name)
@@ -331,7 +331,7 @@ def delayed(rng, num_steps, num_agents, problem, weights, radius, rate):
     return np.stack(trace), table, bounds.GradientNorms(jnp.asarray(messages), jnp.asarray(applied))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 12))])
 def test_realised_delays_certificates_and_moving_comparators(seed):
     rng = np.random.default_rng(seed)
     num_agents, num_steps, scale = 3, 30, float(np.exp(rng.uniform(-3, 1)))

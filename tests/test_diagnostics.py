@@ -194,7 +194,7 @@ def test_consensus_is_named_as_the_cause_of_a_plateau():
     assert "consensus" in found.message
     horizons = np.geomspace(250, 1000, 9).round().astype(int)
     losses = regret.personalized_losses(DELTA, weights, trace.params, stream)
-    average = regret.static_regret(losses, DELTA, weights, BALL, stream, horizons) / horizons[:, None]
+    average = regret.static_regret(losses, DELTA, weights, BALL, stream, horizons) / horizons[:, None].astype(float)
     slopes = np.polyfit(np.log(horizons), np.log(average), 1)[0]
     assert found.value == pytest.approx(slopes.max())
 

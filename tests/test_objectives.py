@@ -11,10 +11,9 @@ import pytest
 
 import damjax
 from tests import reference
-from tests.cases import OBJECTIVES, objective
+from tests.cases import objective, over_objectives
 
 KEY_DIM, VALUE_DIM = 3, 2
-over_objectives = pytest.mark.parametrize("name", OBJECTIVES)
 
 
 def draw(name, seed, gate_shape=(), dtype=np.float64):

@@ -71,6 +71,7 @@ def test_the_summary_is_the_mean_of_the_runs(quick):
     assert counts == {3}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "panels"),
     [
@@ -107,6 +108,7 @@ def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys):
     assert settings["command"] == f"python -m paper_figs {name}{seeds} --quick"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["spikes", "perfect_accuracy", "landscapes"])
 def test_the_figures_of_grids_in_quick_mode(name, tmp_path):
     """Nothing in them is random, and their only table has a row per run or step."""
@@ -196,6 +198,7 @@ def test_every_algorithm_sees_the_same_problems_and_tuning_has_seeds_of_its_own(
         np.testing.assert_array_equal(damjax.routing.compile_routes(graph, weights).delays, delays)
 
 
+@pytest.mark.long
 def test_a_store_resumes_and_refuses_other_runs(tmp_path, monkeypatch, capsys):
     """Interrupted between two sweeps, made in full, made again from what is kept, and then asked for something else."""
     store, outs = tmp_path / "store", [tmp_path / "first", tmp_path / "second"]
@@ -350,6 +353,7 @@ def test_one_agent_alone_reduces_to_ogd():
     assert (regret["OGD"] > 0).all()
 
 
+@pytest.mark.long
 def test_the_price_of_delay_grows_on_growing_paths():
     """The regret of DAM-TOGD over that of OGD on the same data, at each one's own best rate."""
     ratios = []

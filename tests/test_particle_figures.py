@@ -12,6 +12,8 @@ from damjax.particles import binary, sampling
 from paper_figs.particles import landscapes, noise, perfect_accuracy, sharpness, spikes
 from tests.benchmarks.particles import autograd_loop, numpy_loop
 
+pytestmark = pytest.mark.long
+
 
 def test_first_perfect_steps_are_those_of_a_loop():
     protocol = dataclasses.replace(perfect_accuracy.Protocol(), size=4, num_steps=150)

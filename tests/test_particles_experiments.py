@@ -14,6 +14,8 @@ from damjax import particles
 from paper_figs import _sweeps
 from paper_figs.particles import _common, capacity, correlations, factorised, normalization, zipf_tokens
 
+pytestmark = pytest.mark.long
+
 
 def interval(samples):
     """The normal 95% interval of the mean."""
@@ -50,7 +52,8 @@ def test_few_dimensions_and_large_steps_spike(zipf_panels):
 def fractions(num_tokens, dims, num_draws):
     run = functools.partial(capacity.separable, num_tokens=num_tokens, protocol=capacity.Protocol())
     keys = jax.random.split(jax.random.key(1), num_draws)
-    found = _sweeps.quiet("separable", run, keys=keys, ratio=np.array(dims) / num_tokens)
+    # As in the figure.
+    found = _sweeps.quiet("separable", run, keys=keys, vectorize=jax.vmap, ratio=np.array(dims) / num_tokens)
     return np.asarray(found["value"]).mean(axis=1)
 
 

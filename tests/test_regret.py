@@ -13,10 +13,8 @@ import scipy.optimize
 import damjax
 from damjax import comparators, hindsight, regret
 from tests import reference
-from tests.cases import OBJECTIVES, QUADRATIC, case, interests
+from tests.cases import case, interests, over_objectives, over_quadratic
 
-over_objectives = pytest.mark.parametrize("name", OBJECTIVES)
-over_quadratic = pytest.mark.parametrize("name", QUADRATIC)
 NUM_AGENTS, NUM_STEPS = 3, 25
 
 
@@ -168,11 +166,9 @@ def test_static_regret_by_its_definition_and_by_both_kinds_of_stream(name):
     horizons = [4, 11, NUM_STEPS]
     found = regret.static_regret(losses, problem.objective, weights, ball, problem.stream, horizons)
     for h, horizon in enumerate(horizons):
+        sources = hindsight.moments(problem.objective, problem.stream, [horizon])
         for n in range(NUM_AGENTS):
-            weighted = jax.tree.map(
-                lambda leaf, n=n: jnp.einsum("m,m...->...", weights[n], leaf[0]),
-                hindsight.moments(problem.objective, problem.stream, [horizon]),
-            )
+            weighted = jax.tree.map(lambda leaf, n=n: jnp.einsum("m,m...->...", weights[n], leaf[0]), sources)
             own = sum(
                 weights[n, m] * loss(problem.problem, np.asarray(trace.params[t, n]), m, t + 1)
                 for t, m in itertools.product(range(horizon), range(NUM_AGENTS))
@@ -231,13 +227,14 @@ def test_fewer_cues_than_dimensions():
 def test_the_minimum_is_differentiable_in_the_data_the_weights_and_the_radius(name):
     problem, weights = setting(name)
 
+    @jax.jit
     def best(weights, radius, shift):
         moved = problem.stream._replace(values=problem.stream.values + shift)
         sources = hindsight.moments(problem.objective, moved, [NUM_STEPS])
         return hindsight.best_losses(sources, weights, damjax.domains.frobenius_ball(radius)).sum()
 
     point = (jnp.asarray(weights), 0.4, 0.0)
-    slopes = jax.grad(best, argnums=(0, 1, 2))(*point)
+    slopes = jax.jit(jax.grad(best, argnums=(0, 1, 2)))(*point)
     step = 1e-6
     for which in (1, 2):
         ahead, behind = list(point), list(point)

@@ -484,6 +484,7 @@ def test_two_hosts_give_the_numbers_of_one(tmp_path):
                 np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
+@pytest.mark.long
 def test_the_slurm_example_makes_a_figure(tmp_path):
     """The script as it stands, with an srun that starts its two tasks here."""
     srun = tmp_path / "srun"

@@ -338,6 +338,7 @@ def test_bad_input_is_named(call, message, untyped):
         call()
 
 
+@pytest.mark.long
 def test_the_figure_from_a_text(tmp_path):
     """The quick figure with the characters of a file, fewer than the protocol's tokens."""
     text = tmp_path / "poem.txt"
