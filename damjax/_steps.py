@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_instance
 from damjax._layouts import Interests
-from damjax._numerics import root
+from damjax._numerics import promoting, root
 from damjax._types import ArrayLike, Associations, Info, Schedule
 from damjax.domains import Domain
 from damjax.objectives import Objective
@@ -129,9 +129,7 @@ def transformed(
     transform: optax.GradientTransformation, gradient: Array, state: Any, params: Array
 ) -> tuple[Array, Any]:
     """Each agent's own transformation of its own gradient."""
-    # What others have written may promote dtypes, also where the user forbids it to damjax.
-    with jax.numpy_dtype_promotion("standard"):
-        direction, state = jax.vmap(transform.update)(gradient, state, params)
+    direction, state = promoting(jax.vmap(transform.update), gradient, state, params)
     return jnp.asarray(direction), state
 
 

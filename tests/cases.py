@@ -26,14 +26,18 @@ OBJECTIVES = (*QUADRATIC, "cross_entropy")
 COMMON = ("delta_net", "softmax_attention", "gated_linear_attention", "cross_entropy")
 
 
-def one_by_one(names):
-    """Parametrise a test by objectives."""
-    return pytest.mark.parametrize(
-        "name", [name if name in COMMON else pytest.param(name, marks=pytest.mark.long) for name in names]
-    )
+def in_the_long_run(*arguments):
+    """Arguments of a parametrised test that are tried in the long run only."""
+    return [pytest.param(*(x if isinstance(x, tuple) else (x,)), marks=pytest.mark.long) for x in arguments]
 
 
-over_objectives, over_quadratic = one_by_one(OBJECTIVES), one_by_one(QUADRATIC)
+def over(names, common=COMMON):
+    """Parametrise a test by the names of objectives."""
+    rest = (name for name in names if name not in common)
+    return pytest.mark.parametrize("name", [*(name for name in names if name in common), *in_the_long_run(*rest)])
+
+
+over_objectives, over_quadratic = over(OBJECTIVES), over(QUADRATIC)
 
 
 def feature_map(name, key_dim):

@@ -10,6 +10,7 @@ import pytest
 import damjax
 from damjax import diagnostics, hindsight, regret
 from damjax.diagnostics import diagnose
+from tests.cases import in_the_long_run
 
 DELTA, FREE, BALL = damjax.objectives.delta_net(), damjax.domains.unconstrained(), damjax.domains.frobenius_ball(40.0)
 GRAPH = damjax.graphs.paper_network()
@@ -58,7 +59,7 @@ def only(findings, sign):
     return findings[0]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *in_the_long_run(1, 2, 3, 4)])
 def test_tuned_runs_are_healthy(seed):
     stream, weights = problem(seed, num_steps=1000)
     rate = inverse_sqrt(1.5)

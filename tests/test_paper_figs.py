@@ -124,6 +124,7 @@ def test_the_figures_of_grids_in_quick_mode(name, tmp_path):
     assert "graph" not in settings
 
 
+@pytest.mark.long
 def test_the_settings_redo_the_figure(quick):
     """From the JSON alone: one run of the CSV, to the last digits."""
     out, _ = quick

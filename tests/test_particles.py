@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 import damjax
 from damjax import particles
 from damjax.particles import embeddings, sampling
+from tests.cases import in_the_long_run
 
 NUM_STEPS = 25
 
@@ -56,7 +57,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("num_tokens", "dim"), [(6, 3), (4, 7)])
+@pytest.mark.parametrize(("num_tokens", "dim"), [(6, 3), *in_the_long_run((4, 7))])
 def test_scores_move_as_those_of_the_matrix(variant, num_tokens, dim):
     train, source = VARIANTS[variant]
     num_steps = 6 if variant == "flow" else NUM_STEPS

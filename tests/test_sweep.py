@@ -466,6 +466,7 @@ def slurm_tasks(number):
     ]
 
 
+@pytest.mark.long
 def test_two_hosts_give_the_numbers_of_one(tmp_path):
     command = [sys.executable, "-c", HOST, str(tmp_path / "store"), str(tmp_path / "found")]
     hosts = [subprocess.Popen(command, env=environment) for environment in slurm_tasks(2)]

@@ -227,6 +227,7 @@ def test_the_turns_of_the_memories():
     assert all((gate == 1).all() for gate in transformer.whole(8))
 
 
+@pytest.mark.long
 def test_training_learns_the_task_whole_and_part_by_part():
     """In float32, two seeds; one program serves every key, step size and order."""
     traces = []

@@ -17,6 +17,7 @@ from jax.experimental.ode import odeint
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_count, check_instance, check_positive
+from damjax._numerics import promoting
 from damjax._types import ArrayLike, LearningRate, concrete
 from damjax.particles.memories import Memory, particle_system, velocity
 from damjax.particles.problem import Problem, as_scores
@@ -84,9 +85,7 @@ def descent(memory: Memory, optimizer: optax.GradientTransformation | LearningRa
 
     def step(state: State, problem: Problem) -> State:
         gradient = memory.gradient(state.params, problem)
-        # What others have written may promote dtypes, also where the user forbids it to damjax.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, memory_of_past = optimizer.update(gradient, state.optimizer, state.params)
+        updates, memory_of_past = promoting(optimizer.update, gradient, state.optimizer, state.params)
         return State(optax.apply_updates(state.params, updates), memory_of_past, state.step + 1)
 
     return Dynamics(init, step, lambda state: memory.scores(state.params))

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from damjax._checks import check_count, check_instance
+from damjax._numerics import promoting
 from damjax._types import ArrayLike, concrete
 from damjax.particles import bigrams
 from damjax.particles.bigrams import Batch, Task
@@ -351,9 +352,7 @@ def train(
         batch = bigrams.sample(jax.random.fold_in(key, time), task, batch_size)
         (value, right), grads = jax.value_and_grad(_evaluate, has_aux=True)(params, model, batch)
         gated = jax.tree.map(lambda slope, factor: slope * factor.astype(slope.dtype), grads, gate)
-        # What others have written may promote dtypes, also where the user forbids it to damjax.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimizer.update(gated, state, params)
+        updates, state = promoting(optimizer.update, gated, state, params)
         found = margins(params, model, task.triggers)
         mean = jax.tree.map(lambda margin, where: margin.mean(where=where), found, counted)
         worst = jax.tree.map(lambda margin, where: margin.min(where=where, initial=jnp.inf), found, counted)
