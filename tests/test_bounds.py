@@ -111,6 +111,7 @@ def test_the_order_of_the_bounds(seed):
                 assert mended[n] <= printed[n] * (1 + 1e-12)
 
 
+@pytest.mark.long
 def test_how_much_tighter_the_weighted_delay_bound_is():
     """4 to 10 times in the median on the network of the experiments, each bound at its own best rate constant."""
     known = bounds.Constants(jnp.ones(10), 20.0)

@@ -101,6 +101,7 @@ def test_a_loss_of_ones_own_with_a_ridge():
         assert jnp.linalg.norm(slope) < 1e-4
 
 
+@pytest.mark.long
 def test_horizons_and_function_streams_of_a_loss_found_by_iteration():
     made, weights = setting("cross_entropy")
     ball = domain_of("large ball")
@@ -117,7 +118,7 @@ def test_horizons_and_function_streams_of_a_loss_found_by_iteration():
     np.testing.assert_allclose(streamed.loss, both.loss, rtol=1e-12)
 
 
-@pytest.mark.parametrize("radius", [1.0, 5.0])
+@pytest.mark.parametrize("radius", [1.0, *in_the_long_run(5.0)])
 def test_the_gap_is_a_small_share_of_the_regret(radius):
     """Below a thousandth on the token streams that cross-entropy memories are for."""
     rng = np.random.default_rng(0)
@@ -201,8 +202,8 @@ def problem_of(name, kind):
     ("name", "kind"),
     [
         ("delta_net", "small ball"),
-        ("cross_entropy", "small ball"),
         *in_the_long_run(
+            ("cross_entropy", "small ball"),
             ("delta_net", "large ball"),
             ("delta_net", "box"),
             ("gated_linear_attention", "small ball"),
@@ -285,6 +286,7 @@ def test_a_minimiser_just_inside_the_ball_is_free(seed):
     np.testing.assert_allclose(slope, 0, atol=1e-9)
 
 
+@pytest.mark.long
 def test_any_convex_loss_in_any_set():
     """log-cosh regression: the same solver on a loss of the user's own, differentiated through the closure."""
     rng = np.random.default_rng(0)

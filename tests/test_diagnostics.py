@@ -70,6 +70,7 @@ def test_tuned_runs_are_healthy(seed):
         assert diagnose(DELTA, weights, BALL, stream, simulated(algorithm, stream)) == ()
 
 
+@pytest.mark.long
 def test_noise_is_not_taken_for_a_sign():
     """Loud noise and small memories, in which chance makes the largest correlations and the roughest regret."""
     stream, _ = problem(key_dim=2, value_dim=2, noise_std=1.0)
@@ -77,6 +78,7 @@ def test_noise_is_not_taken_for_a_sign():
     assert diagnose(DELTA, ALONE, BALL, stream, simulated(algorithm, stream)) == ()
 
 
+@pytest.mark.long
 def test_float32_runs_are_healthy():
     stream, weights = problem(num_steps=400, dtype=np.float32)
     algorithm = damjax.ogd(DELTA, weights, learning_rate=inverse_sqrt(1.5), domain=BALL)
@@ -127,6 +129,7 @@ def test_a_large_start_is_no_divergence():
     assert "divergence" not in signs(diagnose(DELTA, weights, FREE, stream, trace))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("domain", "reach"),
     [
@@ -169,6 +172,7 @@ def classes(noise, num_steps=300, num_agents=2):
     return damjax.streams.from_arrays(keys, np.eye(3)[logits.argmax(axis=-1)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("noise", [0.0, 2.0], ids=["separable", "not separable"])
 def test_cross_entropy(noise):
     objective, alone, stream = damjax.objectives.cross_entropy(jnp.eye(3)), jnp.eye(2), classes(noise)

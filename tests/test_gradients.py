@@ -9,7 +9,7 @@ import pytest
 
 import damjax
 from damjax import bounds
-from tests.cases import OBJECTIVES, case, connected_graph, interests, over_objectives
+from tests.cases import OBJECTIVES, case, connected_graph, interests, over
 
 NUM_AGENTS, NUM_STEPS = 4, 60
 
@@ -44,7 +44,7 @@ def run_of(name, checkpoint_every=None, num_steps=NUM_STEPS):
     return jax.jit(regret), (0.3, jnp.asarray(weights))
 
 
-@over_objectives
+@over(OBJECTIVES, common=("delta_net", "gated_linear_attention"))
 def test_regret_is_differentiable_through_the_whole_run(name):
     """In the rate constant and in the weights, with and without the projection at work."""
     regret, (scale, weights) = run_of(name)
@@ -137,6 +137,7 @@ def test_a_long_run_is_differentiable_in_little_memory():
     np.testing.assert_allclose(slopes[1][1], slopes[0][1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_best_rate_constant_of_a_run_by_its_derivative():
     """The derivative changes sign between the neighbours of the best constant of a grid."""
     objective, ball = damjax.objectives.delta_net(), damjax.domains.frobenius_ball(20.0)

@@ -161,6 +161,7 @@ def test_taylor_features_expand_the_exponential_exactly(degree):
     np.testing.assert_allclose(phi(jnp.asarray(q)) @ phi(jnp.asarray(k)), expected, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_positive_features_are_positive_orthogonal_and_unbiased():
     key_dim, num_features, num_draws = 4, 10, 4000
     q, k = jnp.array([0.3, -0.8, 0.5, 0.1]), jnp.array([0.2, 0.4, -0.6, 0.9])

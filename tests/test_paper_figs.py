@@ -182,6 +182,7 @@ def test_the_command_line_explains_itself(capsys):
     )
 
 
+@pytest.mark.long
 def test_every_algorithm_sees_the_same_problems_and_tuning_has_seeds_of_its_own():
     protocol = Protocol(num_seeds=3, num_tuning_seeds=2, num_steps=5)
     tuning_keys, final_keys = (seeds(protocol, tuning=tuning) for tuning in (True, False))
@@ -344,6 +345,7 @@ def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
 # The sanity experiments, at the same size.
 
 
+@pytest.mark.long
 def test_one_agent_alone_reduces_to_ogd():
     """N = 1: the three algorithms are one, to rounding."""
     case = draw_case(damjax.graphs.path(1), Protocol(num_seeds=3, num_steps=200), [Setting()])

@@ -228,6 +228,7 @@ def test_scores_that_are_lost_recall_nothing():
     assert particles.margins(jnp.zeros((2, 2)), problem).tolist() == [0, 0]
 
 
+@pytest.mark.long
 def test_minibatches_have_the_right_law():
     _, _, problem = random_instance(jax.random.key(0), 4, 3)
     soft = sampling.with_label_noise(problem, 0.6)
@@ -256,6 +257,7 @@ def test_minibatch_gradients_are_unbiased():
     np.testing.assert_array_less(jnp.abs(moves.mean(0) - full), 5 * moves.std(0) / np.sqrt(6000) + 1e-12)
 
 
+@pytest.mark.long
 def test_low_rank_of_full_rank_and_single_blocks_start_as_the_full_memory():
     inputs, outputs, problem = random_instance(jax.random.key(0), 5, 4)
     full = particles.full(inputs, outputs)
@@ -300,6 +302,7 @@ def test_layer_norm():
     assert jnp.abs(scores).max() <= 2.5 * np.sqrt(3)
 
 
+@pytest.mark.long
 def test_sharpness_is_the_largest_eigenvalue_of_the_hessian():
     inputs, outputs, problem = random_instance(jax.random.key(4), 5, 4)
     options = {"num_iterations": 2000, "tolerance": 1e-12}

@@ -88,6 +88,7 @@ def test_the_spike_threshold():
     assert single == pytest.approx(5.439203, rel=1e-5)
 
 
+@pytest.mark.long
 def test_where_spikes_are():
     """At once above the threshold and only there; none at all below 2 / sharpness; in between some come later."""
     alpha, p, eta = (
@@ -300,6 +301,7 @@ def test_limited_capacity_is_not_calibrated():
     assert particles.error_rate(scores, problem) == pytest.approx(0.3)
 
 
+@pytest.mark.long
 def test_the_minimiser_on_random_relations():
     keys = jax.random.split(jax.random.key(0), 200)
 
@@ -354,6 +356,7 @@ def test_relations_that_leave_tokens_out(dtype):
     np.testing.assert_allclose(capacity.relation(signed), [-0.49, 0.41, 0.10], atol=1e-5)
 
 
+@pytest.mark.long
 def test_readings_of_a_run():
     losses = jnp.array([1.0, 0.5, 0.75, 0.6, 0.25, 0.3, 0.2])
     assert trajectories.spike_amplitude(losses) == pytest.approx(0.25)

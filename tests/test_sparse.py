@@ -16,7 +16,7 @@ import pytest
 import damjax
 from damjax.routing import METHODS, compile_routes, path_links, traffic
 from damjax.weights import SparseWeights, dense, sparse, sparse_dirichlet
-from tests.cases import OBJECTIVES, case, connected_graph, interests, trajectory
+from tests.cases import OBJECTIVES, case, connected_graph, in_the_long_run, interests, trajectory
 
 NUM_AGENTS, NUM_STEPS = 6, 14
 inverse_sqrt = damjax.schedules.inverse_sqrt
@@ -77,7 +77,7 @@ def test_runs_losses_and_diagnostics_equal_those_of_the_matrix(objective, name):
     chex.assert_trees_all_close(*found, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["gated_softmax_attention", "cross_entropy"])
+@pytest.mark.parametrize("objective", ["gated_softmax_attention", *in_the_long_run("cross_entropy")])
 def test_regret_equals_that_of_the_matrix(objective):
     problem = case(np.random.default_rng(2), objective, num_agents=NUM_AGENTS, num_steps=NUM_STEPS)
     trace = np.broadcast_to(problem.params, (NUM_STEPS, *problem.params.shape))
@@ -111,6 +111,7 @@ def test_bounds_equal_those_of_the_matrix():
     chex.assert_trees_all_close(*(every_bound(*form) for form in network()), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_diagnoses_equal_those_of_the_matrix():
     problem = case(np.random.default_rng(5), "delta_net", num_agents=NUM_AGENTS, num_steps=32)
     free = damjax.domains.unconstrained()
@@ -235,6 +236,7 @@ def test_routes_are_those_of_the_matrix(seed, num_agents, method):
     np.testing.assert_array_equal(2 * crosses @ np.ones(len(links)), short.delays)
 
 
+@pytest.mark.long
 @hypothesis.given(seed=st.integers(0, 10**6), num_agents=st.integers(1, 8))
 @hypothesis.settings(max_examples=5)
 def test_there_and_back(seed, num_agents):

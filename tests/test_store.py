@@ -263,6 +263,7 @@ def test_objects_as_axes_make_one_store_in_every_process(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_two_processes_that_start_at_once_share_a_store(tmp_path):
     context = multiprocessing.get_context("forkserver")
     both = [context.Process(target=job, args=(tmp_path / "store",)) for _ in range(2)]
@@ -315,6 +316,7 @@ def test_what_refuses_a_store_can_be_caught_by_name_or_as_bad_input():
         kept("s3://bucket/store")
 
 
+@pytest.mark.long
 def test_a_full_disk_is_reported_and_what_was_done_is_kept(tmp_path, monkeypatch):
     store, written = tmp_path / "store", []
     put = LocalStore.set

@@ -126,6 +126,7 @@ def test_bad_models(untyped, settings, message):
         streams.linear_model(key(), **settings)
 
 
+@pytest.mark.long
 def test_dirichlet_rows_have_their_mean_and_spread():
     """Mean alpha / sum(alpha), variance mean (1 - mean) / (1 + sum(alpha))."""
     num_agents, concentration, self_factor = 4, 0.7, 3.0

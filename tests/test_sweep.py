@@ -424,6 +424,7 @@ for name in ("end", "path"):
 """
 
 
+@pytest.mark.long
 def test_eight_devices_give_the_numbers_of_one():
     subprocess.run([sys.executable, "-c", DEVICES], check=True, timeout=300)
 
@@ -556,6 +557,7 @@ def test_hosts_whose_stores_have_other_batch_sizes_are_told_so(beside, tmp_path)
         quiet(noisy, **arguments)
 
 
+@pytest.mark.long
 def test_whole_algorithms_are_swept():
     """What researchers sweep: the loss of an algorithm over rates."""
     objective, ball = damjax.objectives.delta_net(), damjax.domains.frobenius_ball(20.0)
