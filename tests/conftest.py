@@ -11,7 +11,6 @@ import tempfile
 from importlib.metadata import version
 
 import jaxtyping
-from packaging.version import Version
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 # Of flags of XLA no release takes one that it does not know; those past the cap do not know the first.
@@ -30,7 +29,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from damjax._contractions import LAST_RIGHT_JAXLIB  # noqa: E402
+from damjax._contractions import sums_go_wrong  # noqa: E402
 
 # What promotes in silence hides mistakes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -42,7 +41,7 @@ hypothesis.settings.load_profile("damjax")
 
 def pytest_configure(config):
     """Before anything is compiled: the compiler's flags, and one cache for what any worker or child has compiled."""
-    if Version(version("jaxlib")) <= Version(LAST_RIGHT_JAXLIB):
+    if not sums_go_wrong(version("jaxlib"), "cpu", with_plugins=False):
         os.environ.setdefault("XLA_FLAGS", XLA_FLAGS)
     if CACHE not in os.environ:
         os.environ[CACHE] = tempfile.mkdtemp(prefix="damjax-tests-")

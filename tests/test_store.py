@@ -20,6 +20,7 @@ from zarr.storage import LocalStore
 import damjax
 from damjax import _hosts, _store
 from damjax.sweep import _work
+from tests.cases import in_the_long_run
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 RHO = np.linspace(0, 1, 100)
@@ -65,7 +66,7 @@ def ended(process):
     return process.exitcode
 
 
-@pytest.mark.parametrize("num_kills", [5, pytest.param(22, marks=pytest.mark.long)])
+@pytest.mark.parametrize("num_kills", [5, *in_the_long_run(22)])
 def test_killed_at_any_moment_it_resumes_where_it_was(tmp_path, num_kills):
     # Children of a server that has imported everything, but not started jax: each begins its sweep at once.
     context = multiprocessing.get_context("forkserver")
