@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from damjax._checks import check_row_stochastic, check_square
-from damjax._contractions import contract, materialized, predictions, sum_outer
+from damjax._contractions import FULL, contract, materialized, predictions, product, sum_outer
 from damjax._sparse import SparseWeights, check_sparse_agents, check_sparse_shape
 from damjax._types import ArrayLike, concrete
 
@@ -59,7 +59,8 @@ class Interests(NamedTuple):
             return materialized(predictions, time, params, features)
         cues = self.heard(features)
         # XLA folds a transposition into the product, which makes it six times slower on a CPU: one behind the border.
-        recalled = materialized(lambda params, cues: jnp.einsum("nij,nkj->nik", params, cues), time, params, cues)
+        recall = lambda params, cues: jnp.einsum("nij,nkj->nik", params, cues, precision=FULL)  # noqa: E731
+        recalled = materialized(recall, time, params, cues)
         return jnp.swapaxes(recalled, 1, 2)
 
     def gradient(
@@ -86,7 +87,7 @@ class Interests(NamedTuple):
             # Weighted once: fused into the sum, it would be done again for each of the df features.
             return sum_outer(materialized(weighted, time, weights, held), features)
         # Again a border; the product behind it fuses with the step and the projection into one pass over the memories.
-        return jax.lax.optimization_barrier(jnp.swapaxes(weighted(weights, held), 1, 2)) @ features
+        return product(jax.lax.optimization_barrier(jnp.swapaxes(weighted(weights, held), 1, 2)), features)
 
     def total(self, held: Float[Array, "#N *item"]) -> Float[Array, "N *item"]:
         """Each agent's weighted sum of what the senders hold, sum_m w_nm x_m; one row where all hold the same."""

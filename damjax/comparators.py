@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from damjax._checks import check_positive
+from damjax._contractions import product
 from damjax._convex import Gradient, accelerated, frank_wolfe_gap, implicit
 from damjax._types import ArrayLike, concrete
 from damjax.domains import Box, Domain, FrobeniusBall, Shape, project
@@ -62,7 +63,7 @@ class Moments(NamedTuple):
         """F(U), (..)."""
         value = self.constant - jnp.sum(self.linear * params, axis=(-2, -1))
         if self.hessian is not None:
-            value = value + 0.5 * jnp.sum((params @ self.hessian) * params, axis=(-2, -1))
+            value = value + 0.5 * jnp.sum(product(params, self.hessian) * params, axis=(-2, -1))
         if self.ridge is not None:
             value = value + 0.5 * jnp.sum(self.ridge * params**2, axis=(-2, -1))
         return value
@@ -71,7 +72,7 @@ class Moments(NamedTuple):
         """Grad F(U), (.., dv, df)."""
         gradient = -self.linear
         if self.hessian is not None:
-            gradient = gradient + params @ self.hessian
+            gradient = gradient + product(params, self.hessian)
         if self.ridge is not None:
             gradient = gradient + self.ridge * params
         return gradient
@@ -188,8 +189,8 @@ def _diagonal(moments: Moments, shape: Shape) -> Float[Array, "dv df"]:
     floor = jnp.finfo(linear.dtype).eps * eigenvalues.shape[0] * jnp.max(eigenvalues)
     eigenvalues = jnp.where(eigenvalues > floor, eigenvalues, 0)
     # B lies in the range of C: what it has outside is rounding, and would be blown up.
-    rotated = jnp.where(eigenvalues > 0, linear @ basis, 0)
-    return _diagonal_minimizer(rotated, jnp.broadcast_to(eigenvalues, linear.shape), shape) @ basis.T
+    rotated = jnp.where(eigenvalues > 0, product(linear, basis), 0)
+    return product(_diagonal_minimizer(rotated, jnp.broadcast_to(eigenvalues, linear.shape), shape), basis.T)
 
 
 def _diagonal_minimizer(

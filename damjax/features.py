@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from damjax._checks import check_count, check_positive
+from damjax._contractions import product
 
 FeatureMap = Callable[[Float[Array, "dk"]], Float[Array, "df"]]
 
@@ -62,7 +63,7 @@ def positive_orthogonal(key: Key[Array, ""], *, key_dim: int, num_features: int)
 
     def feature_map(cue: Float[Array, "dk"]) -> Float[Array, "df"]:
         x = cue / key_dim**0.25
-        exponent = omega.astype(x.dtype) @ x - jnp.sum(x * x) / 2
+        exponent = product(omega.astype(x.dtype), x) - jnp.sum(x * x) / 2
         return jnp.exp(exponent) / math.sqrt(num_features)
 
     return feature_map

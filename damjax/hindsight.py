@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._contractions import contract
+from damjax._contractions import contract, product
 from damjax._layouts import Interests, Weights, as_interests
 from damjax._steps import ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
@@ -138,7 +138,7 @@ def _weighted_loss(
 
     def judged(judge: Callable[..., Array], params: Array) -> Array:
         over_senders = jax.vmap(judge, in_axes=(0, 0, None))
-        return jax.vmap(over_senders)(features @ params.T, values, times)
+        return jax.vmap(over_senders)(product(features, params.T), values, times)
 
     def loss(params: Array) -> Array:
         total = jnp.sum(share * judged(objective.loss, params))

@@ -26,7 +26,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from damjax._contractions import sum_last
+from damjax._contractions import product, sum_last
 from damjax._types import ArrayLike, concrete
 from damjax.features import FeatureMap, identity
 
@@ -85,7 +85,7 @@ class Objective(NamedTuple):
         """
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         time = jnp.asarray(time, params.dtype)
-        loss = self.loss(params @ self.features(key), value, time)
+        loss = self.loss(product(params, self.features(key)), value, time)
         if self.ridge is not None:
             loss = loss + 0.5 * jnp.sum(self.ridge(gate, time) * params**2)
         return loss
@@ -108,7 +108,7 @@ class Objective(NamedTuple):
         """
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, params.dtype)
-        gradient = jnp.outer(self.residual(params @ features, value, time), features)
+        gradient = jnp.outer(self.residual(product(params, features), value, time), features)
         if self.ridge is not None:
             gradient = gradient + self.ridge(gate, time) * params
         return gradient

@@ -44,7 +44,7 @@ def worst_case(
         seen = jnp.stack([total, state.params[agent, 0], last])
         # The direction of least weight among those to avoid is orthogonal to them all.
         avoided = seen / jnp.maximum(jnp.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
-        fresh = lipschitz * jnp.linalg.eigh(avoided.T @ avoided)[1][:, 0]
+        fresh = lipschitz * jnp.linalg.eigh(jnp.matmul(avoided.T, avoided, precision="highest"))[1][:, 0]
         cue = jnp.where(time % block == 0, fresh, last)
         now = damjax.Associations(jnp.tile(cue, (num_agents, 1)), jnp.ones((num_agents, 1), cue.dtype))
         after, _ = algorithm.step(state, now)

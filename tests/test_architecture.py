@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "damjax"
-BASE = {"_types", "_checks", "_numerics"}
+BASE = {"_types", "_checks", "_numerics", "_contractions"}
 ARRAYS = {"jax", "jaxtyping", "numpy", "optax"}
-FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays", "_contractions"}
+FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays"}
 LAYOUTS = {"_layouts", "_sparse"}
 STEPS = FEEDS | LAYOUTS | {"_steps"}
 # The particle study stands on its own: nothing of the distributed half comes in.
@@ -26,17 +26,17 @@ ALLOWED = {
     "_steiner": (set(), {"networkx", "numpy"}),
     "_contractions": (set(), {"jax", "jaxtyping"}),
     "_sparse": ({"_checks"}, {"numpy", "jaxtyping"}),
-    "_layouts": (BASE | {"_contractions", "_sparse"}, ARRAYS),
+    "_layouts": (BASE | {"_sparse"}, ARRAYS),
     "_steps": (FEEDS | LAYOUTS, ARRAYS),
     "graphs": ({"_checks"}, {"networkx", "numpy"}),
     "routing": ({"_checks", "_sparse", "_steiner", "graphs"}, {"networkx", "numpy", "jaxtyping"}),
     "weights": (BASE | {"_sparse"}, ARRAYS),
-    "streams": (BASE | {"_contractions"}, ARRAYS),
+    "streams": (BASE, ARRAYS),
     "schedules": (BASE, ARRAYS),
     "features": (BASE, ARRAYS),
-    "objectives": (BASE | {"features", "_contractions"}, ARRAYS),
-    "domains": (BASE | {"_contractions"}, ARRAYS),
-    "delays": (BASE | {"_contractions"}, ARRAYS),
+    "objectives": (BASE | {"features"}, ARRAYS),
+    "domains": (BASE, ARRAYS),
+    "delays": (BASE, ARRAYS),
     "algorithms": (STEPS, ARRAYS),
     "simulate": (BASE, ARRAYS),
     "batching": (set(), {"jax", "numpy"}),
@@ -107,3 +107,30 @@ def test_the_figures_use_the_public_library_only():
     for path in (PACKAGE.parent / "paper_figs").rglob("*.py"):
         own, _ = imports(path)
         assert not any(name.startswith("_") for name in own)
+
+
+def rounding_products(path):
+    """Lines with a product that a GPU would round: jax's, of no stated precision. NumPy does not."""
+    tree = ast.parse(path.read_text())
+    named = {"einsum", "matmul", "dot", "vdot", "tensordot", "inner", "dot_general", "convolve"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            yield node.lineno
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in named:
+            of_jax = ast.unparse(node.func.value) in {"jnp", "lax", "jax.lax", "jax.numpy"}
+            if of_jax and "precision" not in {keyword.arg for keyword in node.keywords}:
+                yield node.lineno
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_products_keep_the_precision_of_their_dtype(path):
+    if module_name(path) not in {"routing", "diagnostics"}:  # on the host, in NumPy
+        assert not list(rounding_products(path))
+
+
+def test_a_rounding_product_is_found(tmp_path):
+    source = tmp_path / "source.py"
+    source.write_text(
+        "a @ b\njnp.einsum('i,i', a, b)\nnp.dot(a, b)\njnp.vdot(a, b, precision=FULL)\njax.lax.dot(a, b)\n"
+    )
+    assert list(rounding_products(source)) == [1, 2, 5]

@@ -292,7 +292,7 @@ def test_batches_are_sized_by_memory():
     found = quiet(run, keys=KEYS, rho=np.arange(40.0), memory=250_000)
     small = int(found["batch_size"])
     # 200 runs in four batches of one size.
-    assert large == 50
+    assert large == (50 if jax.default_backend() == "cpu" else 200)
     assert 1 <= small < large
     work = _work(run, KEYS, {"rho": np.arange(40.0)}, (), (), None, None)
     assert (

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from damjax._checks import check_count, check_positive
+from damjax._contractions import product
 from damjax._types import ArrayLike, concrete
 from damjax.particles.problem import Problem, one_hot
 
@@ -97,7 +98,7 @@ def wishart(key: Key[Array, ""], num_tokens: int, degrees: int, *, dtype: jax.ty
     """
     _check_sizes(degrees=degrees)
     rows = sphere(key, num_tokens, degrees, dtype=dtype)
-    return rows @ rows.T
+    return product(rows, rows.T)
 
 
 def block(num_tokens: int, num_blocks: int, correlation: float | ArrayLike) -> Float[Array, "N N"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from damjax._checks import check_count
+from damjax._contractions import FULL, product
 from damjax._types import ArrayLike
 from damjax.particles.problem import Problem, as_embeddings
 from damjax.particles.quantities import loss, residuals
@@ -42,7 +43,7 @@ def velocity(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, 
     scores = jnp.asarray(scores)
     problem = problem.astype(scores.dtype)
     forces = problem.frequencies[:, None] * residuals(scores, problem)
-    return jnp.asarray(problem.input_gram) @ forces @ problem.output_gram
+    return product(problem.input_gram, forces, problem.output_gram)
 
 
 def particle_system(num_tokens: int, num_classes: int, *, dtype: jax.typing.DTypeLike | None = None) -> Memory:
@@ -93,7 +94,7 @@ def full(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, "M dout"])
     """
     inputs, outputs = as_embeddings(inputs, outputs)
     start = jnp.zeros((outputs.shape[1], inputs.shape[1]), inputs.dtype)
-    return parameterized(lambda key: start, lambda matrix: inputs @ matrix.T @ outputs.T)
+    return parameterized(lambda key: start, lambda matrix: product(inputs, matrix.T, outputs.T))
 
 
 class Factors(NamedTuple):
@@ -130,7 +131,10 @@ def low_rank(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, "M dou
         left = jax.random.normal(key, (outputs.shape[1], rank), inputs.dtype) / jnp.sqrt(rank).astype(inputs.dtype)
         return Factors(left, jnp.zeros((inputs.shape[1], rank), inputs.dtype))
 
-    return parameterized(init, lambda factors: (inputs @ factors.right) @ (outputs @ factors.left).T)
+    def scores(factors: Factors) -> Array:
+        return product(product(inputs, factors.right), product(outputs, factors.left).T)
+
+    return parameterized(init, scores)
 
 
 def block_diagonal(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, "M dout"], num_blocks: int) -> Memory:
@@ -155,7 +159,11 @@ def block_diagonal(inputs: Float[ArrayLike, "N din"], outputs: Float[ArrayLike, 
             raise ValueError(f"num_blocks must divide the dimension of {name}, {dim}, but it is {num_blocks}")
     keys, values = (x.reshape(len(x), num_blocks, -1) for x in (inputs, outputs))
     start = jnp.zeros((num_blocks, values.shape[2], keys.shape[2]), inputs.dtype)
-    return parameterized(lambda key: start, lambda blocks: jnp.einsum("nbi,boi,mbo->nm", keys, blocks, values))
+
+    def scores(blocks: Array) -> Array:
+        return jnp.einsum("nbi,boi,mbo->nm", keys, blocks, values, precision=FULL)
+
+    return parameterized(lambda key: start, scores)
 
 
 def normalized_scores(memory: Memory, gain: float | ArrayLike = 1.0, *, epsilon: float = 1e-5) -> Memory:

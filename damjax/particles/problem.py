@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_count, check_distributions, check_instance
+from damjax._contractions import product
 from damjax._types import ArrayLike, concrete
 
 ROUNDING = 1e-4
@@ -105,7 +106,7 @@ def from_embeddings(
         (3, 3)
     """
     inputs, outputs = as_embeddings(inputs, outputs)
-    return Problem(inputs @ inputs.T, outputs @ outputs.T, frequencies, targets)
+    return Problem(product(inputs, inputs.T), product(outputs, outputs.T), frequencies, targets)
 
 
 def as_embeddings(inputs: Any, outputs: Any) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from damjax._contractions import FULL
 from damjax.particles.memories import Memory
 from damjax.particles.problem import Problem
 
@@ -64,7 +65,7 @@ def _power_iteration(
         vector, size, _, _, count = carry
         image = apply(vector)
         norm = jnp.linalg.norm(image)
-        return image / jnp.where(norm > 0, norm, 1), norm, jnp.vdot(vector, image), size, count + 1
+        return image / jnp.where(norm > 0, norm, 1), norm, jnp.vdot(vector, image, precision=FULL), size, count + 1
 
     def unfinished(carry):
         _, size, _, before, count = carry

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from damjax._checks import check_count, check_instance
+from damjax._contractions import product
 from damjax._numerics import promoting
 from damjax._types import ArrayLike, concrete
 from damjax.particles import bigrams
@@ -153,17 +154,17 @@ def ideal(model: Model, task: Task, strength: float | ArrayLike = 10.0) -> Param
     tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
     asked, told = tokens[task.triggers], jnp.where((jnp.asarray(task.outputs) > 0)[:, None], tokens, 0)
     sums = Params(
-        previous=positions[1:].T @ positions[:-1],
-        key=asked.T @ (asked @ previous_value.T),
-        output=answers.T @ (told @ value.T),
+        previous=product(positions[1:].T, positions[:-1]),
+        key=product(asked.T, product(asked, previous_value.T)),
+        output=product(answers.T, product(told, value.T)),
     )
     return jax.tree.map(lambda matrix: jnp.asarray(strength, matrix.dtype) * matrix, sums)
 
 
 def _attend(x, memory):
-    scores = x @ memory @ jnp.swapaxes(x, -1, -2)
+    scores = product(x, memory, jnp.swapaxes(x, -1, -2))
     causal = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-    return jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1) @ x
+    return product(jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1), x)
 
 
 def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Float[Array, "*B T V"]:
@@ -187,9 +188,9 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
     _check_tokens("tokens", tokens, model)
     x = jnp.asarray(model.embeddings)[tokens]
     x = x + jnp.broadcast_to(model.positions[:length], x.shape)
-    x = x + _attend(x, params.previous) @ model.previous_value.T
-    x = x + _attend(x, params.key) @ (params.output @ model.value).T
-    return x @ model.unembeddings.T
+    x = x + product(_attend(x, params.previous), model.previous_value.T)
+    x = x + product(_attend(x, params.key), product(params.output, model.value).T)
+    return product(x, model.unembeddings.T)
 
 
 def _evaluate(params, model, batch):
@@ -257,12 +258,12 @@ def margins(params: Params, model: Model, triggers: Int[ArrayLike, "k"]) -> Para
     _check_tokens("triggers", triggers, model)
     tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
     times, every = jnp.arange(1, len(positions)), jnp.arange(len(tokens))
-    key = tokens[triggers] @ params.key @ (tokens @ previous_value.T).T
-    output = tokens @ (params.output @ value).T @ answers.T
+    key = product(tokens[triggers], params.key, product(tokens, previous_value.T).T)
+    output = product(tokens, product(params.output, value).T, answers.T)
+    previous = product(positions[1:], params.previous, positions.T)
+    past = jnp.arange(len(positions))[None] <= times[:, None]
     return Params(
-        previous=_margins(
-            positions[1:] @ params.previous @ positions.T, times - 1, jnp.arange(len(positions))[None] <= times[:, None]
-        ),
+        previous=_margins(previous, times - 1, past),
         key=_margins(key, triggers, jnp.ones(key.shape, bool)),
         output=_margins(output, every, jnp.ones(output.shape, bool)),
     )
