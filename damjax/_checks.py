@@ -77,16 +77,23 @@ def check_delays_shape(delays: tuple[int, ...], weights: tuple[int, int]) -> Non
         )
 
 
+def check_whole_delays(dtype: np.dtype) -> None:
+    """Raise unless round trips are of an integer type."""
+    if not np.issubdtype(dtype, np.integer):
+        raise ValueError(
+            f"delays must be integers (time steps), but their dtype is {dtype}; use .astype(int), or damjax.bounds to"
+            f" differentiate in delays: a run has no derivative in them"
+        )
+
+
 def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int | None) -> None:
-    """Raise unless the round trips are even, non-negative integers and fit in ``max_delay``.
+    """Raise unless the round trips, integers, are even and non-negative and fit in ``max_delay``.
 
     Args:
         delays: (N, N) or (N, K) round trips in steps.
         interest: booleans of that shape, the entries that count; None when they are not known yet.
         max_delay: the longest round trip that the queues are built for; None when it is not declared.
     """
-    if not np.issubdtype(delays.dtype, np.integer):
-        raise ValueError(f"delays must be integers (time steps), but their dtype is {delays.dtype}; use .astype(int)")
     relevant = np.ones(delays.shape, bool) if interest is None else interest
     for bad, expected in (
         (delays < 0, "non-negative"),
@@ -113,11 +120,13 @@ def check_positive(name: str, number: np.ndarray, *, allow_zero: bool = False) -
         )
 
 
-def check_count(name: str, number: object) -> None:
-    """Raise unless ``number`` is a positive whole number, of an integer type."""
+def check_count(name: str, number: object, *, allow_zero: bool = False) -> None:
+    """Raise unless ``number`` is a positive whole number (or zero, where that is allowed), of an integer type."""
     value = np.asarray(number)
-    if not np.issubdtype(value.dtype, np.integer) or value.shape != () or value < 1:
-        raise ValueError(f"{name} must be a positive integer, but it is {number!r}")
+    if not np.issubdtype(value.dtype, np.integer) or value.shape != () or value < (0 if allow_zero else 1):
+        raise ValueError(
+            f"{name} must be a {'non-negative' if allow_zero else 'positive'} integer, but it is {number!r}"
+        )
 
 
 def check_instance(name: str, value: object, kind: type, fix: str) -> None:

@@ -79,6 +79,20 @@ def product(*matrices: ArrayLike) -> Array:
     return functools.reduce(functools.partial(jnp.matmul, precision=FULL), others, first)
 
 
+def heeded(weights: Float[Array, "N K"], held: Float[Array, "N K *item"]) -> Float[Array, "N K *item"]:
+    """What is held, and 0 for what is not finite and of weight 0, so that it spoils no weighted sum."""
+    weights = weights.reshape(*weights.shape, *[1] * (held.ndim - 2))
+    return jnp.where((weights == 0) & ~jnp.isfinite(held), 0, held)
+
+
+def mix(weights: Float[Array, "N M"], held: Float[Array, "M *item"]) -> Float[Array, "N *item"]:
+    """sum_m w_nm x_m, where NaN goes to those who want it."""
+    lost = ~jnp.all(jnp.isfinite(held.reshape(len(held), -1)), axis=1)
+    column = (-1, *[1] * (held.ndim - 1))
+    mixed = contract("nm,m...->n...", weights, jnp.where(lost.reshape(column), 0, held))
+    return jnp.where(jnp.any((weights != 0) & lost[None], axis=1).reshape(column), jnp.nan, mixed)
+
+
 def contract(subscripts: str, *operands: Array) -> Array:
     """An einsum whose result is a value of its own, that no later operation is compiled into.
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from damjax._checks import check_row_stochastic, check_square
-from damjax._contractions import FULL, contract, materialized, predictions, product, sum_outer
+from damjax._contractions import FULL, contract, heeded, materialized, mix, predictions, product, sum_outer
 from damjax._sparse import SparseWeights, check_sparse_agents, check_sparse_shape
 from damjax._types import ArrayLike, concrete
 
@@ -47,7 +47,7 @@ class Interests(NamedTuple):
         """The weights in the precision of a run."""
         return self._replace(weights=jnp.asarray(self.weights, dtype))
 
-    def heard(self, held: Float[Array, "N *item"]) -> Float[Array, "#N K *item"]:
+    def heard(self, held: Shaped[Array, "N *item"]) -> Shaped[Array, "#N K *item"]:
         """What the senders hold, by receiver and column; one row for all receivers in the dense form."""
         return held[None] if self.agents is None else held.at[self.agents].get(mode="promise_in_bounds")
 
@@ -80,7 +80,7 @@ class Interests(NamedTuple):
         """
 
         def weighted(weights: Array, held: Array) -> Array:
-            return weights[:, :, None] * read(held)
+            return weights[:, :, None] * heeded(weights, read(held))
 
         weights = jnp.asarray(self.weights)
         if self.agents is None:
@@ -95,8 +95,8 @@ class Interests(NamedTuple):
         if held.shape[0] == 1:
             return jnp.sum(weights, axis=1).reshape(-1, *[1] * (held.ndim - 1)) * held
         if self.agents is None:
-            return contract("nm,m...->n...", weights, held)
-        return contract("nk,nk...->n...", weights, self.heard(held))
+            return mix(weights, held)
+        return contract("nk,nk...->n...", weights, heeded(weights, self.heard(held)))
 
 
 def as_interests(name: str, weights: Weights, num_agents: int | None = None) -> Interests:

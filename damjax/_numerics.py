@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 
 def root(squared: Array) -> Array:
@@ -13,7 +13,35 @@ def root(squared: Array) -> Array:
 
     The slope of a norm at zero, where nothing has arrived yet, is NaN, and would spoil derivatives of whole runs.
     """
-    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1)), 0)
+    return jnp.where(squared == 0, 0, jnp.sqrt(jnp.where(squared == 0, 1, squared)))
+
+
+def add_compensated(total: Any, excess: Any, terms: Any) -> tuple[Any, Any]:
+    """One step of a compensated sum, leaf by leaf: the new total, and how far rounding has lifted it above the sum.
+
+    A plain sum over many steps is off by the rounding of every one: in single precision, after 1e5 steps, in its third
+    digit. Source: Kahan, "Further remarks on reducing truncation errors", 1965.
+
+    Example:
+        >>> total = excess = jnp.float32(0)
+        >>> for _ in range(1000):
+        ...     total, excess = add_compensated(total, excess, jnp.float32(0.1))
+        >>> abs(float(total) - 100) < 1e-5
+        True
+    """
+    corrected = jax.tree.map(jnp.subtract, terms, excess)
+    after = jax.tree.map(jnp.add, total, corrected)
+    return after, jax.tree.map(lambda new, old, term: (new - old) - term, after, total, corrected)
+
+
+def running_sums(terms: Float[Array, "T *item"]) -> Float[Array, "T *item"]:
+    """Sums up to every step, each of them pairwise: the error grows with log T, where that of ``sum`` can with T."""
+    return jnp.cumsum(terms, axis=0)
+
+
+def total(terms: Float[Array, "T *item"]) -> Float[Array, "*item"]:
+    """The last of the running sums: 0 of no terms."""
+    return running_sums(terms)[-1] if terms.shape[0] else jnp.zeros(terms.shape[1:], terms.dtype)
 
 
 def promoting(compute: Callable[..., Any], *arguments: Any) -> Any:

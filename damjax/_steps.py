@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from damjax._checks import check_instance
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
-from damjax._types import ArrayLike, Associations, Info, Schedule
+from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule
 from damjax.domains import Domain
 from damjax.objectives import Objective
 
@@ -105,7 +105,13 @@ def recall(
     values = associations.values if dense else interests.heard(jnp.asarray(associations.values))
     over_columns = jax.vmap(judge, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_columns, in_axes=(0, None if dense else 0, None))
-    return features, over_pairs(recalled, values, time.astype(params.dtype))
+    judged = over_pairs(recalled, values, time.astype(params.dtype))
+    # A cue with a NaN spoils every judgement of it, and the sums of those who want it, and no other sum.
+    known = jnp.isfinite(features)
+    sound = jnp.all(known, axis=1)
+    sound = sound[None] if dense else interests.heard(sound)
+    judged = jnp.where(sound.reshape(*sound.shape, *[1] * (judged.ndim - 2)), judged, jnp.nan)
+    return jnp.where(known, features, 0), judged
 
 
 def ridge_coefficients(
@@ -138,10 +144,31 @@ def select(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DTypeLike) -> Float[Array, "N 1 1"]:
-    """Rates ready to multiply memories; 0 while nothing has arrived."""
-    rates = jnp.broadcast_to(jnp.asarray(schedule(jnp.maximum(count, 1).astype(dtype)), dtype), count.shape)
-    return jnp.where(count > 0, rates, 0)[:, None, None]
+def checked_schedule(learning_rate: LearningRate, num_agents: int) -> Schedule:
+    """The schedule of a learning rate that gives every agent a rate, or a ValueError."""
+    schedule = as_schedule(learning_rate)
+    jax.eval_shape(lambda: rates_at(schedule, jnp.ones(num_agents, jnp.int32), jnp.float32))
+    return schedule
+
+
+def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DTypeLike) -> Float[Array, "N"]:
+    """Each agent's rate at its own count of steps; 0 while nothing has arrived.
+
+    A schedule sees one count at a time, since those of others (optax's with cases) mix them up, and sees it in at least
+    single precision, since half precision has no 257.
+    """
+    (num_agents,) = count.shape
+    counts = jnp.maximum(count, 1).astype(jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype)
+    rates = jax.vmap(lambda count: jnp.asarray(promoting(schedule, count)))(counts)
+    if rates.shape == (num_agents, num_agents):
+        # From constants of every agent it makes the rates of all; an agent's own is on the diagonal.
+        rates = jnp.diagonal(rates)
+    if rates.shape != (num_agents,):
+        raise ValueError(
+            f"learning_rate must be one number, or one per agent ({num_agents},), at every count, but it gives rates of"
+            f" shape {rates.shape[1:]}; a rate that changes with time is a function of the count, see damjax.schedules"
+        )
+    return jnp.where(count > 0, rates.astype(dtype), 0)
 
 
 def make_info(time: Array, gradient: Array, num_applied: Array, moved: Array, params: Array) -> Info:

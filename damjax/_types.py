@@ -81,4 +81,4 @@ def as_schedule(learning_rate: LearningRate) -> Schedule:
         return learning_rate
     if (rate := concrete(learning_rate)) is not None:
         check_positive("learning_rate", rate, allow_zero=True)
-    return lambda count: jnp.broadcast_to(jnp.asarray(learning_rate), jnp.shape(count))
+    return lambda count: jnp.asarray(learning_rate)

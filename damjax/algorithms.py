@@ -16,12 +16,14 @@ from jaxtyping import Array, Float, Int
 from damjax import delays as queues
 from damjax._checks import (
     check_choice,
+    check_count,
     check_delays,
     check_delays_shape,
     check_doubly_stochastic,
     check_square,
+    check_whole_delays,
 )
-from damjax._contractions import contract
+from damjax._contractions import contract, heeded, mix
 from damjax._layouts import Weights, stochastic_interests
 from damjax._steps import (
     OgdState as OgdState,
@@ -29,6 +31,7 @@ from damjax._steps import (
 from damjax._steps import (
     check_associations,
     check_parts,
+    checked_schedule,
     init_state,
     make_info,
     rates_at,
@@ -43,7 +46,6 @@ from damjax._types import (
     Associations,
     Info,
     LearningRate,
-    as_schedule,
     concrete,
 )
 from damjax.domains import Domain
@@ -93,7 +95,7 @@ def ogd(
     check_parts(objective, domain)
     wanted = stochastic_interests("weights", weights)
     num_agents, _ = wanted.shape
-    schedule, transform = as_schedule(learning_rate), transform or optax.identity()
+    schedule, transform = checked_schedule(learning_rate, num_agents), transform or optax.identity()
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
         return init_state(params, num_agents, transform)
@@ -107,7 +109,7 @@ def ogd(
         if (ridge := ridge_coefficients(objective, associations, time, state.params)) is not None:
             gradient = gradient + interests.total(ridge) * state.params
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
-        rates = rates_at(schedule, jnp.broadcast_to(time, (num_agents,)), state.params.dtype)
+        rates = rates_at(schedule, jnp.broadcast_to(time, (num_agents,)), state.params.dtype)[:, None, None]
         moved = state.params - rates * direction
         params = jax.vmap(domain.project)(moved)
         num_applied = jnp.sum(interests.counted, axis=1, dtype=jnp.int32)
@@ -164,7 +166,7 @@ def c_dogd(
     check_choice("order", order, ORDERS)
     if (values := concrete(mixing)) is not None:
         check_doubly_stochastic("mixing", values)
-    schedule, transform = as_schedule(learning_rate), transform or optax.identity()
+    schedule, transform = checked_schedule(learning_rate, num_agents), transform or optax.identity()
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
         return init_state(params, num_agents, transform)
@@ -175,10 +177,10 @@ def c_dogd(
         clock = time.astype(state.params.dtype)
         gradient = jax.vmap(objective.gradient, in_axes=(0, 0, 0, 0, None))(state.params, *associations, clock)
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
-        rates = rates_at(schedule, jnp.broadcast_to(time, (num_agents,)), state.params.dtype)
+        rates = rates_at(schedule, jnp.broadcast_to(time, (num_agents,)), state.params.dtype)[:, None, None]
 
         def combine(memories: Float[Array, "N dv df"]) -> Float[Array, "N dv df"]:
-            return contract("nm,mij->nij", jnp.asarray(mixing, memories.dtype), memories)
+            return mix(jnp.asarray(mixing, memories.dtype), memories)
 
         if order == "adapt_then_combine":
             moved = state.params - rates * direction
@@ -254,8 +256,9 @@ def dam_togd(
         An Algorithm; its state is a DamTogdState.
 
     Raises:
-        ValueError: weights that are not row-stochastic; delays that are negative, odd or not integers; a max_delay that
-            is too small, or missing while delays is traced; shapes that do not meet.
+        ValueError: weights that are not row-stochastic; delays that are negative, odd or not integers, traced ones
+            too: a run has no derivative in its delays, while ``damjax.bounds`` has; a max_delay that is too small, or
+            missing while delays is traced; shapes that do not meet.
 
     Example:
         >>> import jax, damjax
@@ -274,12 +277,16 @@ def dam_togd(
     wanted = stochastic_interests("weights", weights)
     check_delays_shape(np.shape(delays), wanted.shape)
     known = None if (values := concrete(wanted.weights)) is None else values > 0
+    check_whole_delays(jnp.asarray(delays).dtype)
+    if max_delay is not None:
+        check_count("max_delay", max_delay, allow_zero=True)
     if (table := concrete(delays)) is not None:
         check_delays(table, known, max_delay)
         max_delay = int(np.max(table, where=True if known is None else known, initial=max_delay or 0))
-    if max_delay is None:
+    elif max_delay is None:
         raise ValueError("max_delay must be given when delays is traced (as under vmap), since it is a static length")
-    length, schedule, transform = max_delay + 1, as_schedule(learning_rate), transform or optax.identity()
+    length, transform = max_delay + 1, transform or optax.identity()
+    schedule = checked_schedule(learning_rate, wanted.shape[0])
 
     round_trips = jnp.asarray(delays, jnp.int32)
     possible = (round_trips >= 0) & (round_trips < length) & (round_trips % 2 == 0)
@@ -331,13 +338,15 @@ def dam_togd(
             state = state._replace(memories=memories, ridges=ridges)
             shrinkage = queues.pop_senders(ridges, time, round_trips, interests.agents)
             asked = queues.pop_receivers(memories, time, round_trips)
-            gradient = gradient + contract("nk,nkij->nij", interests.weights, shrinkage * asked)
+            shrunk = heeded(interests.weights, shrinkage * asked)
+            gradient = gradient + contract("nk,nkij->nij", interests.weights, shrunk)
 
         count = time - first_arrival
         direction, transform_state = transformed(transform, gradient, state.transform, state.params)
         # A transformation that counts or averages starts with the first gradient, as the rate does.
         transform_state = jax.vmap(select)(count > 0, transform_state, state.transform)
-        moved = state.params - rates_at(schedule, count, state.params.dtype) * direction
+        rates = rates_at(schedule, count, state.params.dtype)[:, None, None]
+        moved = state.params - rates * direction
         params = jax.vmap(domain.project)(moved)
         num_applied = jnp.sum(wanted.counted & (time > round_trips), axis=1, dtype=jnp.int32)
         info = make_info(time, gradient, num_applied, moved, params)

@@ -28,7 +28,7 @@ import numpy as np
 from damjax._checks import check_instance
 from damjax._layouts import Weights, as_interests
 from damjax._types import ArrayLike, Associations, concrete
-from damjax.domains import Box, Domain, FrobeniusBall, Unconstrained
+from damjax.domains import Box, Domain, FrobeniusBall, Unconstrained, known_shape
 from damjax.hindsight import best_in_hindsight
 from damjax.objectives import Objective
 from damjax.regret import personalized_losses
@@ -157,7 +157,7 @@ def _check(weights: Weights, associations: Stream, trace: Trace) -> None:
 def _measure(objective: Objective, weights: Weights, domain: Domain, associations: Stream, trace: Trace) -> _Run:
     params, num_steps = np.asarray(trace.params, float), trace.params.shape[0]
     bounded_below = objective.curvature is not None and not _is_linear(objective)
-    exists = bounded_below or not isinstance(domain.shape, Unconstrained)
+    exists = bounded_below or not isinstance(known_shape(domain), Unconstrained)
     return _Run(
         objective,
         domain,
@@ -201,7 +201,7 @@ def _findings(sign: str, values: np.ndarray, shown: np.ndarray, threshold: float
 def _not_finite(finite: np.ndarray, domain: Domain) -> Finding:
     agents, first = np.flatnonzero(~finite.all(axis=0)), int(np.argmin(finite.all(axis=1))) + 1
     cause = "the set is bounded, so look for NaN in the stream and the rate, and for delays beyond max_delay"
-    if isinstance(domain.shape, Unconstrained):
+    if isinstance(known_shape(domain), Unconstrained):
         cause = "the rate is likely too large and no projection holds the memories: lower it, or use frobenius_ball"
     message = f"Memories became NaN or infinite, the first in step {first}; {cause}."
     return Finding("divergence", float("inf"), NORM_RATIO, tuple(agents.tolist()), message)
@@ -213,7 +213,7 @@ def _divergence(run: _Run) -> list[Finding]:
     ratios, ran_away, held = _diverged(run, best)
 
     def cause(n: int) -> str:
-        if isinstance(run.domain.shape, Unconstrained):
+        if isinstance(known_shape(run.domain), Unconstrained):
             return "the rate is likely too large and no projection holds the memory; lower it, or use frobenius_ball."
         times = _reach(run) / max(best.norms[n], SMALL)
         return f"the rate is likely too large, and the set too: it reaches {times:.3g} times the best memory's norm."
@@ -338,7 +338,7 @@ def _boundary(run: _Run) -> list[Finding]:
     if run.best is None or _is_linear(run.objective):
         return []
     best = run.best.params
-    match run.domain.shape:
+    match known_shape(run.domain):
         case FrobeniusBall(radius):
             values, threshold = run.best.norms / float(radius), ON_BOUNDARY
             words = "The best memory's norm is {:.4g} times the radius of the ball"
@@ -363,7 +363,7 @@ def _is_linear(objective: Objective) -> bool:
 
 def _reach(run: _Run) -> float:
     """The largest norm in the set."""
-    match run.domain.shape:
+    match known_shape(run.domain):
         case FrobeniusBall(radius):
             return float(radius)
         case Box(lower, upper):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from damjax._checks import check_positive
+from damjax._checks import check_instance, check_positive
 from damjax._contractions import sum_squares
 from damjax._types import ArrayLike, concrete
 
@@ -48,6 +48,26 @@ class Domain(NamedTuple):
     project: Callable[[Any], Any]
     diameter: float | ArrayLike
     shape: Shape
+
+
+def known_shape(domain: Domain) -> Shape:
+    """The set as data, for whoever looks for the best memory in it.
+
+    Raises:
+        ValueError: a set of the user's own, which would be measured as another.
+
+    Example:
+        >>> known_shape(frobenius_ball(2.0))
+        FrobeniusBall(radius=2.0)
+    """
+    check_instance("domain", domain, Domain, "call a factory of damjax.domains, such as frobenius_ball(radius)")
+    if not isinstance(domain.shape, Shape):
+        raise ValueError(
+            f"domain must be a ball, a box or unconstrained where the best memory in it is asked for, but its shape is"
+            f" {domain.shape!r}: damjax can project onto a set of your own, and not measure regret in it; measure in a"
+            f" set that contains it, such as frobenius_ball(radius)"
+        )
+    return domain.shape
 
 
 def project(shape: Shape, tree: Any) -> Any:

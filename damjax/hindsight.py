@@ -3,8 +3,9 @@
 argmin_U sum_{t <= T} sum_m w_nm f_mt(U),   U in the feasible set, one per agent n and horizon T
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,16 @@ from jaxtyping import Array, Float, Int
 
 from damjax._contractions import contract, product
 from damjax._layouts import Interests, Weights, as_interests
-from damjax._steps import ridge_coefficients
+from damjax._numerics import add_compensated, total
+from damjax._steps import check_parts, ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.comparators import Comparator, Moments, best, minimize
-from damjax.domains import Domain, Unconstrained
+from damjax.domains import Domain, Unconstrained, known_shape
 from damjax.objectives import Objective
 from damjax.simulate import Stream
 
 Horizons = Int[ArrayLike, "H"] | Sequence[int]
+STEPS_PER_BLOCK = 64  # that a sum over samples takes at a time
 
 
 def moments(objective: Objective, associations: Stream, horizons: Horizons) -> Moments:
@@ -44,20 +47,20 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
     steps = checked_horizons(horizons)
     read = _reading(associations, steps[-1])
 
-    def add(carry: tuple[Moments, Moments], at: tuple[Array, Array]) -> tuple[tuple[Moments, Moments], None]:
-        total, snapshots = carry
+    def add(carry: tuple[Moments, Moments, Moments], at: tuple[Array, Array]) -> tuple[Any, None]:
+        so_far, excess, snapshots = carry
         time, row = at
-        total = jax.tree.map(jnp.add, total, _step_moments(objective, read(time), time))
-        # The last total written to a row is the one at its horizon.
-        snapshots = jax.tree.map(lambda rows, leaf: rows.at[row].set(leaf), snapshots, total)
-        return (total, snapshots), None
+        so_far, excess = add_compensated(so_far, excess, _step_moments(objective, read(time), time))
+        # The last sum written to a row is the one at its horizon.
+        snapshots = jax.tree.map(lambda rows, leaf: rows.at[row].set(leaf), snapshots, so_far)
+        return (so_far, excess, snapshots), None
 
     times = jnp.arange(1, steps[-1] + 1, dtype=jnp.int32)
     rows = jnp.searchsorted(jnp.array(steps, jnp.int32), times)
     shapes = jax.eval_shape(lambda: _step_moments(objective, read(jnp.asarray(1)), jnp.asarray(1)))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     empty = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), shapes)
-    (_, snapshots), _ = jax.lax.scan(add, (zeros, empty), (times, rows))
+    (_, _, snapshots), _ = jax.lax.scan(add, (zeros, zeros, empty), (times, rows))
     return snapshots
 
 
@@ -83,7 +86,7 @@ def best_in_hindsight(
         Comparator with params (H, N, dv, df), loss and gap (H, N); loss - gap is at most the true minimum.
 
     Raises:
-        ValueError: an objective without a minimum, or without a certificate, on the domain.
+        ValueError: an objective without a minimum, or without a certificate, on the domain; a set of the user's own.
 
     Example:
         >>> import jax, jax.numpy as jnp, damjax
@@ -94,9 +97,18 @@ def best_in_hindsight(
         >>> found.params.shape, bool((found.gap < 1e-3 * found.loss).all())
         ((2, 1, 3, 2), True)
     """
-    if objective.curvature is not None:
-        return best(_interests(moments(objective, associations, horizons), weights, domain), domain)
-    return _best_by_samples(objective, weights, domain, associations, checked_horizons(horizons))
+    return best_beside_empty(objective, weights, domain, associations, horizons)[0]
+
+
+def best_beside_empty(
+    objective: Objective, weights: Weights, domain: Domain, associations: Stream, horizons: Horizons
+) -> tuple[Comparator, Float[Array, "H N"]]:
+    """``best_in_hindsight``, and the cumulative loss of a memory of zeros, which says what is large."""
+    check_parts(objective, domain)
+    if objective.curvature is None:
+        return _best_by_samples(objective, weights, domain, associations, checked_horizons(horizons))
+    total = _interests(moments(objective, associations, horizons), weights, domain)
+    return best(total, domain), total.constant
 
 
 def best_losses(sources: Moments, weights: Weights, domain: Domain) -> Float[Array, "H N"]:
@@ -129,40 +141,55 @@ def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Sam
     return _Samples(features, values, times.astype(values.dtype), ridge)
 
 
+def _summed(subscripts: str, *series: Float[Array, "T ..."]) -> Array:
+    """An einsum of operands and a result that all have time as their first axis, summed over it.
+
+    Block by block, since a sum over a long run loses digits in single precision.
+    """
+    num_steps = series[0].shape[0]
+    num_blocks = max(num_steps // STEPS_PER_BLOCK, 1)
+
+    def blocks(x: Array) -> Array:
+        padding = [(0, -num_steps % num_blocks), *[(0, 0)] * (x.ndim - 1)]
+        return jnp.pad(x, padding).reshape(num_blocks, -1, *x.shape[1:])
+
+    return total(jax.vmap(functools.partial(contract, subscripts))(*map(blocks, series)))
+
+
 def _weighted_loss(
     objective: Objective, samples: _Samples, share: Float[Array, "T K"]
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Float[Array, ""]]:
     """F(U) = sum_t sum_m share_tm f_mt(U), its gradient, and a Lipschitz constant of the gradient."""
     features, values, times, ridge = samples
-    shrinkage = None if ridge is None else jnp.sum(share[:, :, None, None] * ridge, axis=(0, 1))
+    shrinkage = None if ridge is None else total(jnp.sum(share[:, :, None, None] * ridge, axis=1))
 
     def judged(judge: Callable[..., Array], params: Array) -> Array:
         over_senders = jax.vmap(judge, in_axes=(0, 0, None))
         return jax.vmap(over_senders)(product(features, params.T), values, times)
 
     def loss(params: Array) -> Array:
-        total = jnp.sum(share * judged(objective.loss, params))
-        return total if shrinkage is None else total + 0.5 * jnp.sum(shrinkage * params**2)
+        losses = _summed("tm,tm->", share, judged(objective.loss, params))
+        return losses if shrinkage is None else losses + 0.5 * jnp.sum(shrinkage * params**2)
 
     def gradient(params: Array) -> Array:
-        slope = contract("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
+        slope = _summed("tm,tmi,tmj->ij", share, judged(objective.residual, params), features)
         return slope if shrinkage is None else slope + shrinkage * params
 
-    second_moment = contract("tm,tmi,tmj->ij", share, features, features)
+    second_moment = _summed("tm,tmi,tmj->ij", share, features, features)
     steepness = jnp.asarray(objective.smoothness, values.dtype) * jnp.linalg.eigvalsh(second_moment)[-1]
     return loss, gradient, steepness if shrinkage is None else steepness + jnp.max(jnp.abs(shrinkage))
 
 
 def _best_by_samples(
     objective: Objective, weights: Weights, domain: Domain, associations: Stream, steps: list[int]
-) -> Comparator:
+) -> tuple[Comparator, Float[Array, "H N"]]:
     """Sums over the stream itself, one horizon after the other, each from the memories of the one before."""
     if objective.smoothness is None:
         raise ValueError(
             "objective must declare its smoothness (a bound on the second derivative of the loss in the prediction),"
             " since it has no curvature and its best memory is found by iteration"
         )
-    if isinstance(domain.shape, Unconstrained):
+    if isinstance(known_shape(domain), Unconstrained):
         raise ValueError(
             "a loss that is not quadratic needs a bounded domain, where its comparator can be certified;"
             " use frobenius_ball or box"
@@ -172,15 +199,16 @@ def _best_by_samples(
     dtype = samples.values.dtype
     interests = as_interests("weights", weights, num_agents).astype(dtype)
 
-    def solve(start: Array, row: Interests, horizon: Array) -> Comparator:
+    def solve(start: Array, row: Interests, horizon: Array) -> tuple[Comparator, Array]:
         share = jnp.where((samples.times <= horizon)[:, None], row.weights[None], 0)
         loss, gradient, steepness = _weighted_loss(objective, _heard(samples, row.agents), share)
-        tolerance = float(jnp.finfo(dtype).eps) ** 0.7 * jnp.abs(loss(jnp.zeros_like(start)))
-        return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient)
+        empty = loss(jnp.zeros_like(start))
+        tolerance = float(jnp.finfo(dtype).eps) ** 0.7 * jnp.abs(empty)
+        return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient), empty
 
-    def advance(starts: Array, horizon: Array) -> tuple[Array, Comparator]:
-        found = jax.vmap(solve, in_axes=(0, 0, None))(starts, interests, horizon)
-        return jax.lax.stop_gradient(found.params), found
+    def advance(starts: Array, horizon: Array) -> tuple[Array, tuple[Comparator, Array]]:
+        found, empty = jax.vmap(solve, in_axes=(0, 0, None))(starts, interests, horizon)
+        return jax.lax.stop_gradient(found.params), (found, empty)
 
     first = jnp.zeros((num_agents, value_dim, samples.features.shape[2]), dtype)
     return jax.lax.scan(advance, first, jnp.array(steps, dtype))[1]
@@ -199,7 +227,7 @@ def _heard(samples: _Samples, agents: Int[Array, "K"] | None) -> _Samples:
 def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
     """What each agent is measured by: the sources' moments weighted by its interests."""
     interests = as_interests("weights", weights, sources.linear.shape[1])
-    if isinstance(domain.shape, Unconstrained) and sources.hessian is None and sources.ridge is None:
+    if isinstance(known_shape(domain), Unconstrained) and sources.hessian is None and sources.ridge is None:
         raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
     return jax.tree.map(jax.vmap(interests.total), sources)
 
@@ -222,9 +250,14 @@ def _step_moments(objective: Objective, associations: Associations, time: Int[Ar
     at_zero = jnp.zeros_like(values)
     residuals = jax.vmap(objective.residual, in_axes=(0, 0, None))(at_zero, values, clock)
     linear = -residuals[:, :, None] * features[:, None, :]
+    hessian = objective.curvature * features[:, :, None] * features[:, None, :] if objective.curvature else None
     ridge = ridge_coefficients(objective, associations, time, linear)
+    if hessian is not None and ridge is not None and ridge.shape[1] == 1:
+        # The same for every row of a memory, it is a curvature of the features: U C U' + U diag(D) U'.
+        diagonal = jnp.broadcast_to(ridge[:, 0], features.shape)
+        hessian, ridge = hessian + jax.vmap(jnp.diag)(diagonal), None
     return Moments(
-        hessian=objective.curvature * features[:, :, None] * features[:, None, :] if objective.curvature else None,
+        hessian=hessian,
         ridge=None if ridge is None else jnp.broadcast_to(ridge, linear.shape),
         linear=linear,
         constant=jax.vmap(objective.loss, in_axes=(0, 0, None))(at_zero, values, clock),

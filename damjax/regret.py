@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._contractions import sum_last
+from damjax._contractions import heeded, sum_last
 from damjax._layouts import Weights, as_interests
+from damjax._numerics import running_sums
 from damjax._steps import check_associations, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
 from damjax.domains import Domain
-from damjax.hindsight import Horizons, best_in_hindsight, checked_horizons
+from damjax.hindsight import Horizons, best_beside_empty, checked_horizons
 from damjax.objectives import Objective
 from damjax.simulate import Observer, Stream
 
 GAP_SHARE = 1e-3  # of the regret: what a comparator may leave undecided before static_regret says so
+EXACT = 1e-6  # of the losses: less is not worth a word, however small the regret
 
 
 def step_losses(
@@ -46,7 +48,7 @@ def step_losses(
     interests = as_interests("weights", weights, params.shape[0]).astype(params.dtype)
     check_associations(params, associations, objective)
     _, losses = recall(objective, objective.loss, params, associations, interests, time)
-    total = sum_last(interests.weights * losses)
+    total = sum_last(interests.weights * heeded(interests.weights, losses))
     if (ridge := ridge_coefficients(objective, associations, time, params)) is not None:
         total = total + 0.5 * jnp.sum(interests.total(ridge) * params**2, axis=(1, 2))
     return total
@@ -125,13 +127,13 @@ def static_regret(
         ValueError: horizons beyond the run; an objective without a minimum on the domain.
 
     Warns:
-        RuntimeWarning: the gap of a comparator found by iteration is more than a thousandth of the regret. Under jit
-            and vmap nothing can be said at run time; look at ``damjax.hindsight.best_in_hindsight(..).gap`` there.
+        RuntimeWarning: the gap of a comparator is more than a thousandth of the regret, and more than a millionth of
+            the losses it is between. Under jit and vmap nothing can be said at run time; look at
+            ``damjax.hindsight.best_in_hindsight(..).gap`` there.
 
     Note:
         Regret is a small difference of large sums: use float64. In float32 it carries an error of about 1e-6 of the
-        cumulative loss, and more where the cues are nearly dependent, since the comparator then drops directions of
-        the cues' second moments below 1e-7 of the largest.
+        cumulative loss, and more, with a warning, where the cues are nearly dependent.
 
     Example:
         >>> import jax, jax.numpy as jnp, damjax
@@ -150,27 +152,26 @@ def static_regret(
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")
     if steps[-1] > losses.shape[0]:
         raise ValueError(f"horizons must be at most the {losses.shape[0]} steps of losses, but one is {steps[-1]}")
-    # Sums from one horizon to the next: a running sum over all steps is slow to differentiate.
-    parts = jnp.searchsorted(jnp.array(steps), jnp.arange(1, steps[-1] + 1))
-    between = jax.ops.segment_sum(jnp.asarray(losses)[: steps[-1]], parts, len(steps), indices_are_sorted=True)
-    cumulative = jnp.cumsum(between, axis=0)
-    found = best_in_hindsight(objective, weights, domain, associations, steps)
+    cumulative = running_sums(jnp.asarray(losses)[: steps[-1]])[np.array(steps) - 1]
+    found, empty = best_beside_empty(objective, weights, domain, associations, steps)
     regret = cumulative - found.loss
-    if objective.curvature is None:
-        _warn_if_inexact(found.gap, regret)
+    _warn_if_inexact(found.gap, regret, jnp.abs(empty) + jnp.abs(found.loss))
     return regret
 
 
-def _warn_if_inexact(gap: Array, regret: Array) -> None:
-    slack, measured = concrete(gap), concrete(regret)
-    if slack is not None and measured is not None and np.any(slack > GAP_SHARE * np.abs(measured)):
+def _warn_if_inexact(gap: Array, regret: Array, size: Array) -> None:
+    slack, measured, losses = concrete(gap), concrete(regret), concrete(size)
+    if slack is None or measured is None or losses is None:
+        return
+    slack = np.where(np.isfinite(slack) & (slack > EXACT * losses), slack, 0)
+    if np.any(slack > GAP_SHARE * np.abs(measured)):
         worst = np.unravel_index(
             np.argmax(slack / np.maximum(np.abs(measured), np.finfo(slack.dtype).tiny)), slack.shape
         )
         warnings.warn(
             f"the best memory in hindsight is known to {slack[worst]:.3g} only, of a regret of {measured[worst]:.3g}"
-            f" (horizon {worst[0]}, agent {worst[1]}): a large set or steep features make it slow to find, and float32"
-            f" hard to certify; use float64 or a smaller set",
+            f" (horizon {worst[0]}, agent {worst[1]}): a large set, steep features or nearly dependent cues make it"
+            f" hard to find, and float32 hard to certify; use float64, cues nearer to 0, or a smaller set",
             RuntimeWarning,
             stacklevel=3,
         )

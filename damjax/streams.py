@@ -5,11 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from damjax._checks import check_count, check_positive
 from damjax._contractions import sum_last
 from damjax._types import ArrayLike, Associations, concrete
+
+COARSE = 1e-3  # of the spread of an entry: what rounding may take from it
 
 
 class LinearModel(NamedTuple):
@@ -149,6 +152,8 @@ def from_arrays(
 ) -> Associations:
     """A stream from the user's own data, checked.
 
+    All fields come in one dtype: the widest of theirs, or jax's default float for whole numbers.
+
     Args:
         keys: (T, N, dk), finite.
         values: (T, N, dv), finite.
@@ -158,29 +163,56 @@ def from_arrays(
         Associations with a leading T on every field.
 
     Raises:
-        ValueError: shapes that do not meet, entries that are not finite, gates out of range.
+        ValueError: shapes that do not meet, entries that are not numbers, not finite or out of range, and what the
+            dtype that jax uses cannot hold or tell apart (it is single precision unless ``jax_enable_x64`` is on).
 
     Example:
         >>> import numpy as np
         >>> from_arrays(np.ones((5, 2, 3), np.float32), np.zeros((5, 2, 4), np.float32)).values.shape
         (5, 2, 4)
     """
-    keys, values = (array if hasattr(array, "ndim") else np.asarray(array) for array in (keys, values))
-    for name, array in (("keys", keys), ("values", values)):
-        if array.ndim != 3:
+    given = {"keys": keys, "values": values} | ({} if gates is None else {"gates": gates})
+    given = {name: array if isinstance(array, jax.Array) else np.asarray(array) for name, array in given.items()}
+    for name, array in given.items():
+        if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f"{name} must hold real numbers, but their dtype is {array.dtype}; use .astype(float)")
+        if name != "gates" and array.ndim != 3:
             raise ValueError(f"{name} must have shape (steps, agents, entries), but its shape is {array.shape}")
-    for name, array in (("keys", keys), ("values", values), ("gates", gates)):
-        if array is None:
-            continue
-        if array.shape[:2] != keys.shape[:2]:
+        if array.shape[:2] != given["keys"].shape[:2]:
             raise ValueError(
-                f"{name} must start with the steps and agents of keys, {keys.shape[:2]}, but its shape is {array.shape}"
+                f"{name} must start with the steps and agents of keys, {given['keys'].shape[:2]}, but its shape is"
+                f" {array.shape}"
             )
-        if (given := concrete(array)) is not None and not np.all(np.isfinite(given)):
-            step, agent = np.argwhere(~np.isfinite(given))[0][:2]
-            raise ValueError(f"{name} must be finite, but agent {agent} has {name} that are not at index {step}")
-    if gates is not None:
-        given = concrete(gates)
-        if given is not None and not np.all((given > 0) & (given <= 1)):
-            raise ValueError(f"gates must lie in (0, 1], but they range from {given.min():.6g} to {given.max():.6g}")
-    return Associations(jnp.asarray(keys), jnp.asarray(values), None if gates is None else jnp.asarray(gates))
+    floats = [array.dtype for array in given.values() if jnp.issubdtype(array.dtype, jnp.floating)]
+    dtype = jax.dtypes.canonicalize_dtype(max(floats, key=lambda dtype: dtype.itemsize, default=float))
+    with np.errstate(over="ignore"):  # seen below
+        used = {name: jnp.asarray(array, dtype) for name, array in given.items()}
+    for name, array in used.items():
+        if not isinstance(array, Tracer):
+            _check_used(name, np.asarray(given[name]), np.asarray(array))
+    return Associations(**used)
+
+
+def _check_used(name: str, given: np.ndarray, used: np.ndarray) -> None:
+    """Raise unless every entry is finite, and is what was given but for rounding in the precision that jax has."""
+
+    def refuse(wrong: np.ndarray, why: str) -> None:
+        if np.any(wrong):
+            place = tuple(np.argwhere(wrong)[0].tolist())
+            entry = f"{name}[{', '.join(map(str, place))}]"
+            raise ValueError(f"{name} must be {why.format(entry=entry, given=given[place], used=used[place])}")
+
+    double = "switch on jax_enable_x64"
+    exact, kept = given.astype(float), used.astype(float)
+    refuse(~np.isfinite(exact), "finite, but {entry} is {given}")
+    changed = f"representable in {used.dtype}, but {{entry}} is {{given}}, which becomes {{used}}; rescale, or {double}"
+    refuse(~np.isfinite(kept) | ((kept == 0) & (exact != 0)), changed)
+    if np.issubdtype(given.dtype, np.integer):
+        refuse(kept != exact, changed)
+    if name == "gates":
+        refuse(~((kept > 0) & (kept <= 1)), "in (0, 1], but {entry} is {given}")
+        return
+    # Of Unix seconds, say, single precision keeps one in a hundred.
+    spread = np.ptp(exact, axis=(0, 1)) if exact.size else np.zeros(exact.shape[2:])
+    lost = (np.abs(kept - exact) > COARSE * spread) & (spread > 0)
+    refuse(lost, f"told apart in {used.dtype}, but {{entry}} is {{given}} and becomes {{used}}; shift it, or {double}")

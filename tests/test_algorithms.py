@@ -1,6 +1,7 @@
 """Every algorithm against the message simulator, and the laws that any implementation must satisfy."""
 
 import functools
+import warnings
 
 import chex
 import hypothesis
@@ -526,3 +527,176 @@ def test_a_float_rate_is_constant_and_a_schedule_sees_counts_from_the_first_arri
         for n, m in ((0, 1), (1, 0)):
             asked = -problem.problem.gradient(problem.params[n], m, time - 2)
             np.testing.assert_allclose(moves[time - 1, n], 10.0 ** -(time - 2) * asked, rtol=1e-9)
+
+
+OPTAX_SCHEDULES = {
+    "constant_schedule": optax.constant_schedule(0.3),
+    "cosine_decay_schedule": optax.cosine_decay_schedule(0.5, 30),
+    "cosine_onecycle_schedule": optax.cosine_onecycle_schedule(40, 0.5),
+    "exponential_decay": optax.exponential_decay(0.5, 10, 0.7, transition_begin=5, staircase=True),
+    "join_schedules": optax.join_schedules([optax.constant_schedule(0.1), optax.cosine_decay_schedule(0.5, 30)], [7]),
+    "linear_onecycle_schedule": optax.linear_onecycle_schedule(40, 0.5),
+    "linear_schedule": optax.linear_schedule(0.5, 0.1, 20, 5),
+    "piecewise_constant_schedule": optax.piecewise_constant_schedule(0.5, {5: 0.5, 20: 0.1}),
+    "piecewise_interpolate_schedule": optax.piecewise_interpolate_schedule("cosine", 0.5, {5: 0.5, 20: 0.1}),
+    "polynomial_schedule": optax.polynomial_schedule(0.5, 0.1, 2, 20, 5),
+    "sgdr_schedule": optax.sgdr_schedule(
+        [{"init_value": 0.0, "peak_value": 0.5, "decay_steps": 10, "warmup_steps": 3, "end_value": 0.1}] * 3
+    ),
+    "warmup_constant_schedule": optax.warmup_constant_schedule(0.0, 0.5, 10),
+    "warmup_cosine_decay_schedule": optax.warmup_cosine_decay_schedule(0.0, 0.5, 10, 30),
+    "warmup_exponential_decay_schedule": optax.warmup_exponential_decay_schedule(0.0, 0.5, 10, 10, 0.7),
+}
+
+
+def test_the_table_holds_every_schedule_of_optax():
+    factories = {name for name in dir(optax) if name.endswith(("_schedule", "_schedules", "_decay"))}
+    assert factories - {"scale_by_schedule"} == set(OPTAX_SCHEDULES)
+
+
+@pytest.mark.parametrize("name", OPTAX_SCHEDULES)
+def test_every_agent_has_the_rate_of_its_own_count(name):
+    """Whatever a schedule does with a vector of counts: an agent's rate is its value at the agent's count alone."""
+    for num_agents in (1, 2, 3):
+        delays = np.diag(20 * np.arange(num_agents))
+        algorithm = damjax.dam_togd(
+            damjax.objectives.linear_attention(),
+            np.eye(num_agents),
+            delays,
+            learning_rate=OPTAX_SCHEDULES[name],
+            domain=damjax.domains.unconstrained(),
+        )
+        ones = jnp.ones((50, num_agents, 1))
+        state, trace = damjax.simulate(
+            algorithm, jnp.zeros((num_agents, 1, 1)), damjax.Associations(keys=ones, values=ones)
+        )
+        moves = np.diff(np.append(trace.params, state.params[None], axis=0), axis=0)[:, :, 0, 0]
+        for n in range(num_agents):
+            with jax.numpy_dtype_promotion("standard"):
+                expected = [float(OPTAX_SCHEDULES[name](float(count))) for count in range(1, 51 - 20 * n)]
+            np.testing.assert_array_equal(moves[: 20 * n, n], 0)
+            np.testing.assert_allclose(moves[20 * n :, n], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_rates_of_every_agent():
+    """Constants of each, in a schedule or as a rate, and what has another length."""
+    make = functools.partial(
+        damjax.ogd, damjax.objectives.linear_attention(), np.eye(2), domain=damjax.domains.unconstrained()
+    )
+    ones = jnp.ones((3, 2, 1))
+    stream, scales = damjax.Associations(keys=ones, values=ones), np.array([0.1, 0.3])
+    for rate, expected in (
+        (scales, 3 * scales),
+        (jnp.asarray(scales), 3 * scales),
+        (inverse_sqrt(scales), scales * np.sum(1 / np.sqrt([1, 2, 3]))),
+        (damjax.schedules.power(0.1, np.array([0.0, 1.0])), [0.3, 0.1 * (1 + 1 / 2 + 1 / 3)]),
+        (lambda count: 0.5, [1.5, 1.5]),
+    ):
+        state, _ = damjax.simulate(make(learning_rate=rate), jnp.zeros((2, 1, 1)), stream)
+        np.testing.assert_allclose(state.params[:, 0, 0], expected)
+    for wrong in (np.ones(3), inverse_sqrt(np.ones(5)), np.ones((2, 1))):
+        with pytest.raises(ValueError, match=r"learning_rate must be one number, or one per agent \(2,\)"):
+            make(learning_rate=wrong)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_counts_are_exact_in_half_precision(dtype):
+    """A rate that is 0 up to step 256, and after it 1, in precisions where 257 rounds to 256 or 2049 to 2048."""
+    last = 256 if dtype == jnp.bfloat16 else 2048
+    algorithm = damjax.ogd(
+        damjax.objectives.linear_attention(),
+        np.eye(1),
+        learning_rate=lambda count: jnp.where(count == last + 1, 1.0, 0.0),
+        domain=damjax.domains.unconstrained(),
+    )
+    ones = jnp.ones((last + 2, 1, 1), dtype)
+    state, trace = damjax.simulate(algorithm, jnp.zeros((1, 1, 1), dtype), damjax.Associations(keys=ones, values=ones))
+    assert state.params.dtype == dtype
+    assert trace.params[last, 0, 0, 0] == 0
+    assert trace.params[last + 1, 0, 0, 0] == 1
+    assert state.params[0, 0, 0] == 1
+
+
+def test_delays_that_are_no_integers_are_refused_when_traced_too(untyped):
+    def run(delays):
+        return damjax.dam_togd(
+            damjax.objectives.linear_attention(),
+            np.eye(2),
+            delays,
+            learning_rate=0.1,
+            domain=damjax.domains.unconstrained(),
+            max_delay=2,
+        )
+
+    def of(delays):
+        run(delays)
+        return jnp.sum(delays)
+
+    for call, shape in ((jax.jit(of), (2, 2)), (jax.grad(of), (2, 2)), (jax.vmap(of), (1, 2, 2)), (of, (2, 2))):
+        with pytest.raises(ValueError, match=r"delays must be integers .* damjax\.bounds to differentiate"):
+            call(jnp.zeros(shape))
+    with pytest.raises(ValueError, match="delays must be integers"):
+        jax.jit(lambda delays: damjax.bounds.applied_rates(0.1, np.eye(2), delays, 5))(jnp.zeros((2, 2)))
+    for wrong in (6.5, -1, "2"):
+        with pytest.raises(ValueError, match="max_delay must be a non-negative integer"):
+            damjax.dam_togd(
+                damjax.objectives.linear_attention(),
+                np.eye(2),
+                np.zeros((2, 2), int),
+                learning_rate=0.1,
+                domain=damjax.domains.unconstrained(),
+                max_delay=wrong,
+            )
+
+
+@pytest.mark.parametrize("spoiled", ["keys", "values", "gates"])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("name", ["linear_attention", "delta_net", "gated_linear_attention"])
+def test_a_nan_goes_to_those_who_want_it_and_to_no_one_else(name, sparse, spoiled):
+    """Agent 1 sends a NaN; agent 0 does not want agent 1, agents 1 and 2 do. Sums are over W_n."""
+    if spoiled == "gates" and "gated" not in name:
+        pytest.skip("without gates")
+    problem = case(np.random.default_rng(0), name, num_agents=3, num_steps=8)
+    weights = np.array([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])
+    wanted = damjax.weights.sparse(weights) if sparse else weights
+    delays = 2 * (weights > 0) * (1 - np.eye(3, dtype=int))
+    if sparse:
+        delays = np.take_along_axis(delays, np.asarray(wanted.agents), axis=1)
+    field = np.array(getattr(problem.stream, spoiled))
+    field[2, 1] = np.nan
+    stream = problem.stream._replace(**{spoiled: jnp.asarray(field)})
+    settings = {"learning_rate": 0.1, "domain": damjax.domains.frobenius_ball(3.0)}
+    for algorithm in (
+        damjax.ogd(problem.objective, wanted, **settings),
+        damjax.dam_togd(problem.objective, wanted, delays, **settings),
+    ):
+        runs = {}
+        for kind, seen in (("sound", problem.stream), ("spoiled", stream)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                _, trace = damjax.simulate(algorithm, problem.params, seen)
+            losses = damjax.regret.personalized_losses(problem.objective, wanted, trace.params, seen)
+            runs[kind] = trace, losses
+        (sound, sound_losses), (trace, losses) = runs["sound"], runs["spoiled"]
+        np.testing.assert_allclose(trace.params[:, 0], sound.params[:, 0])
+        np.testing.assert_allclose(losses[:, 0], sound_losses[:, 0])
+        assert not np.isfinite(trace.params[-1, 1]).any()
+        assert not np.isfinite(trace.params[-1, 2]).any()
+        assert not trace.info.finite[-1, 1:].any()
+
+
+def test_a_nan_spreads_along_links_only():
+    """On a path, a neighbour a step: agent 3, three hops away, has it three steps later and not at once."""
+    problem = case(np.random.default_rng(0), "delta_net", num_agents=4, num_steps=8)
+    mixing = damjax.graphs.metropolis_weights(damjax.graphs.path(4))
+    keys = np.array(problem.stream.keys)
+    keys[1, 0] = np.nan
+    for order in ("adapt_then_combine", "combine_then_adapt"):
+        algorithm = damjax.c_dogd(
+            problem.objective, mixing, learning_rate=0.1, domain=damjax.domains.unconstrained(), order=order
+        )
+        with pytest.warns(RuntimeWarning, match="ended as NaN"):
+            _, trace = damjax.simulate(algorithm, problem.params, problem.stream._replace(keys=jnp.asarray(keys)))
+        lost = [int(np.argmin(trace.info.finite[:, n])) for n in range(4)]
+        # What is reported is before the averaging of the step, in the order that averages last.
+        assert np.all(np.diff(lost) == 1), lost

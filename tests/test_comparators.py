@@ -155,12 +155,40 @@ def least_squares_in_a_box(condition):
     return comparators.Moments(jnp.asarray(hessian), None, jnp.asarray(linear), jnp.zeros(()))
 
 
-@pytest.mark.parametrize("condition", [10.0, 1e4, 1e6])
+@pytest.mark.parametrize("condition", [10.0, 1e4, 1e6, 1e9])
 def test_least_squares_in_a_box_is_solved_to_rounding(condition):
     moments = least_squares_in_a_box(condition)
     found = comparators.best(moments, damjax.domains.box(-0.4, 0.6, shape=(2, 4)))
     assert found.gap <= 1e-10 * abs(found.loss)
     assert jnp.any(found.params == -0.4) or jnp.any(found.params == 0.6)
+
+
+def test_nearly_dependent_cues_in_a_large_box():
+    """Keys (1, +-1e-5): what the second feature weighs is 1e-10 of the first, and its entry is what the loss needs."""
+    keys, values = jnp.array([[1.0, 1e-5], [1.0, -1e-5]]), jnp.array([0.07, -0.03])
+    moments = comparators.Moments(keys.T @ keys, None, (values @ keys)[None], 0.5 * jnp.sum(values**2))
+    found = comparators.best(moments, damjax.domains.box(-1e4, 1e4, shape=(1, 2)))
+    np.testing.assert_allclose(found.params, [[0.02, 5000.0]], rtol=1e-6)
+    np.testing.assert_allclose(found.loss, 0, atol=1e-12)
+    assert found.gap < 1e-9
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_least_squares_in_boxes_against_scipy(seed):
+    """Bounds that hold some entries, features of all sizes, fewer samples than features."""
+    rng = np.random.default_rng(seed)
+    num_features = int(rng.integers(1, 7))
+    samples = rng.normal(size=(int(rng.integers(1, 12)), num_features)) * 10.0 ** rng.integers(-3, 3, num_features)
+    targets = rng.normal(size=len(samples))
+    lower = rng.uniform(-1, 0, (1, num_features)) / np.abs(samples).max(axis=0)
+    domain = damjax.domains.box(lower, lower + rng.uniform(0.1, 2) / np.abs(samples).max(axis=0))
+    moments = comparators.Moments(samples.T @ samples, None, (targets @ samples)[None], 0.5 * np.sum(targets**2))
+    found = comparators.best(jax.tree.map(jnp.asarray, moments), domain)
+    bounds = (np.asarray(domain.shape.lower)[0], np.asarray(domain.shape.upper)[0])
+    expected = scipy.optimize.lsq_linear(samples, targets, bounds, method="bvls", tol=1e-14)
+    assert found.loss <= expected.cost + 1e-10
+    assert found.loss - found.gap <= expected.cost + 1e-12
+    assert found.gap < 1e-8
 
 
 @pytest.mark.parametrize("bounds", [(0.0, np.inf), (-np.inf, np.inf), (-np.inf, 0.1)])

@@ -13,7 +13,7 @@ import scipy.optimize
 import damjax
 from damjax import comparators, hindsight, regret
 from tests import reference
-from tests.cases import case, interests, over_objectives, over_quadratic
+from tests.cases import case, in_the_long_run, interests, over_objectives, over_quadratic
 
 NUM_AGENTS, NUM_STEPS = 3, 25
 
@@ -281,6 +281,131 @@ def test_float32_regret_follows_float64(name):
         assert found.dtype == dtype
         values.append(found)
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_steps", [100_000, *in_the_long_run(1_000_000)])
+def test_sums_over_a_long_run_are_right_in_single_precision(num_steps):
+    """A memory that stays empty, a response that never changes, and a best memory without loss."""
+    key, value = jnp.ones((1, 1), jnp.float32), jnp.full((1, 1), np.sqrt(0.2), jnp.float32)
+    objective, alone, ball = damjax.objectives.delta_net(), jnp.eye(1), damjax.domains.frobenius_ball(2.0)
+    horizons = [100, num_steps // 3, num_steps]
+    losses = jnp.full((num_steps, 1), 0.1, jnp.float32)
+    stream = lambda time: damjax.Associations(key, value)  # noqa: E731
+    found = regret.static_regret(losses, objective, alone, ball, stream, horizons)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found[:, 0], 0.1 * np.array(horizons), rtol=1e-5)
+    sources = hindsight.moments(objective, stream, horizons)
+    np.testing.assert_allclose(sources.hessian[:, 0, 0, 0], horizons, rtol=1e-6)
+    np.testing.assert_allclose(sources.constant[:, 0], 0.1 * np.array(horizons), rtol=1e-6)
+    best = hindsight.best_in_hindsight(objective, alone, ball, stream, horizons)
+    assert (best.loss - best.gap <= 0).all()
+    assert (np.asarray(best.gap[:, 0]) <= 1e-5 * np.array(horizons)).all()
+
+
+def test_sums_over_samples_are_right_in_single_precision():
+    """Of a loss that is not quadratic, whose best memory is found from the samples themselves."""
+    num_steps, outputs = 50_000, np.eye(2)
+    objective, ball = damjax.objectives.cross_entropy(outputs), damjax.domains.frobenius_ball(1.0)
+    found = {}
+    for dtype in (np.float32, np.float64):
+        keys, values = np.full((num_steps, 1, 1), 0.7), np.broadcast_to([0.7, 0.3], (num_steps, 1, 2))
+        stream = damjax.Associations(keys.astype(dtype), values.astype(dtype))
+        found[dtype] = hindsight.best_in_hindsight(objective, jnp.eye(1), ball, stream, [10, num_steps])
+    single, exact = (jax.tree.map(np.asarray, found[dtype]) for dtype in (np.float32, np.float64))
+    np.testing.assert_allclose(single.loss, exact.loss, rtol=1e-5)
+    assert (single.loss - single.gap <= exact.loss * (1 + 1e-6)).all()
+
+
+def nearly_dependent(dtype):
+    """Four cues far from zero, all on one line but for a hundredth, and responses that a memory recalls exactly."""
+    cues = np.array([[1, 280], [1, 290], [1, 300], [1, 310]], dtype)
+    stream = damjax.Associations(cues[:, None], cues[:, None, 1:] - 295)
+    return stream, np.array([[[-295, 1]]], dtype), damjax.domains.frobenius_ball(400.0)
+
+
+def test_nearly_dependent_cues_in_single_precision():
+    stream, exact, ball = nearly_dependent(np.float32)
+    objective, alone = damjax.objectives.delta_net(), jnp.eye(1, dtype=jnp.float32)
+    losses = regret.personalized_losses(objective, alone, jnp.broadcast_to(exact, (4, 1, 1, 2)), stream)
+    np.testing.assert_array_equal(losses, 0)
+    with pytest.warns(RuntimeWarning, match="nearly dependent cues"):
+        found = regret.static_regret(losses, objective, alone, ball, stream, [4])
+    best = hindsight.best_in_hindsight(objective, alone, ball, stream, [4])
+    # Not the best with the direction of least weight left out, which loses 250.
+    assert abs(found[0, 0]) <= best.gap[0, 0] < 1
+    np.testing.assert_allclose(best.params[0, 0], exact[0], rtol=1e-3)
+
+
+def test_nearly_dependent_cues_in_double_precision_are_nothing_to_warn_of():
+    stream, exact, ball = nearly_dependent(np.float64)
+    objective, alone = damjax.objectives.delta_net(), jnp.eye(1)
+    losses = regret.personalized_losses(objective, alone, jnp.broadcast_to(exact, (4, 1, 1, 2)), stream)
+    np.testing.assert_allclose(regret.static_regret(losses, objective, alone, ball, stream, [4]), 0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["ball", "box", "unconstrained"])
+def test_a_gated_delta_net_by_its_samples(kind):
+    """Least squares with weight decay, which no factory makes: B (C + D I)^-1, or what scipy finds."""
+    rng = np.random.default_rng(0)
+    objective = damjax.objectives.delta_net()._replace(ridge=lambda gate, time: 1 - gate, gated=True)
+    keys, values, gates = rng.normal(size=(9, 1, 3)), rng.normal(size=(9, 1, 2)), rng.uniform(0.1, 1, (9, 1))
+    stream, horizons = damjax.Associations(*map(jnp.asarray, (keys, values, gates))), [4, 9]
+    domain = {
+        "ball": damjax.domains.frobenius_ball(0.4),
+        "box": damjax.domains.box(-0.2, 0.1, shape=(2, 3)),
+        "unconstrained": damjax.domains.unconstrained(),
+    }[kind]
+    best = hindsight.best_in_hindsight(objective, jnp.eye(1), domain, stream, horizons)
+    times = jnp.arange(1.0, 10)
+
+    def value(params, horizon):
+        over_time = jax.vmap(objective.value, in_axes=(None, 0, 0, 0, 0))
+        return jnp.sum(over_time(params, *(field[:, 0] for field in stream), times)[:horizon])
+
+    for h, horizon in enumerate(horizons):
+        np.testing.assert_allclose(value(best.params[h, 0], horizon), best.loss[h, 0], rtol=1e-9)
+        expected = scipy_minimum(functools.partial(value, horizon=horizon), (2, 3), domain)
+        np.testing.assert_allclose(best.loss[h, 0], expected, rtol=1e-6)
+        if kind == "unconstrained":
+            hessian = keys[:horizon, 0].T @ keys[:horizon, 0] + np.sum(1 - gates[:horizon]) * np.eye(3)
+            closed = values[:horizon, 0].T @ keys[:horizon, 0] @ np.linalg.inv(hessian)
+            np.testing.assert_allclose(best.params[h, 0], closed, rtol=1e-9)
+            assert best.gap[h, 0] < 1e-10
+    losses = regret.personalized_losses(objective, jnp.eye(1), jnp.zeros((9, 1, 2, 3)), stream)
+    found = regret.static_regret(losses, objective, jnp.eye(1), domain, stream, horizons)
+    np.testing.assert_allclose(found, np.cumsum(losses, axis=0)[np.array([3, 8])] - best.loss)
+
+
+def test_a_set_of_ones_own_is_refused_by_name(untyped):
+    """It can be projected onto, and runs; it has no best memory here, and is not measured in another set."""
+    problem, weights = setting("delta_net")
+
+    def project(params):
+        return jnp.clip(params, -0.1, 0.1)
+
+    own = damjax.domains.Domain(project, 2.0, None)
+    algorithm = damjax.ogd(problem.objective, weights, learning_rate=0.1, domain=own)
+    _, trace = damjax.simulate(algorithm, jnp.zeros_like(problem.params), problem.stream)
+    assert jnp.abs(trace.params).max() <= 0.1
+    losses = jnp.zeros((NUM_STEPS, NUM_AGENTS))
+    moments = hindsight.moments(problem.objective, problem.stream, [3])
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), (problem.stream, trace))  # long enough to diagnose
+    calls = (
+        lambda: regret.static_regret(losses, problem.objective, weights, own, problem.stream, [3]),
+        lambda: hindsight.best_in_hindsight(problem.objective, weights, own, problem.stream, [3]),
+        lambda: hindsight.best_memories(moments, weights, own),
+        lambda: comparators.minimize(jnp.sum, jnp.zeros((1, 1)), own, smoothness=1.0, tolerance=1.0),
+        lambda: damjax.bounds.constants(problem.objective, own, problem.stream),
+        lambda: damjax.diagnostics.diagnose(problem.objective, weights, own, *twice),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="its shape is None: damjax can project onto a set of your own"):
+            call()
+    for wrong in (2.0, damjax.domains.frobenius_ball):
+        with pytest.raises(ValueError, match="domain must be of type Domain"):
+            regret.static_regret(losses, problem.objective, weights, wrong, problem.stream, [3])
+    with pytest.raises(ValueError, match="objective must be of type Objective"):
+        regret.static_regret(losses, damjax.objectives.delta_net, weights, own, problem.stream, [3])
 
 
 def test_bad_input(untyped):

@@ -100,14 +100,61 @@ nan = np.full((4, 2, 3), np.nan)
             "keys must have shape (steps, agents, entries), but",
         ),
         ((np.ones((4, 2, 3)), np.ones((5, 2, 3))), "values must start with the steps and agents of keys, (4, 2)"),
-        ((np.ones((4, 2, 3)), nan), "values must be finite, but agent 0"),
-        ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 2), 1.5)), "gates must lie in (0, 1]"),
+        ((np.ones((4, 2, 3)), nan), "values must be finite, but values[0, 0, 0] is nan"),
+        ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 2), 1.5)), "gates must be in (0, 1], but gates[0, 0] is 1.5"),
         ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 3), 0.5)), "gates must start with"),
     ],
 )
 def test_bad_arrays(untyped, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         streams.from_arrays(*arguments)
+
+
+ones = np.ones((4, 2, 3))
+
+
+def changed(entry, shape=(4, 2, 3)):
+    array = np.linspace(0.1, 0.9, np.prod(shape)).reshape(shape)
+    array[(1, 0, 2)[: len(shape)]] = entry
+    return array
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((changed(1e39), ones), "keys must be representable in float32, but keys[1, 0, 2] is 1e+39, which becomes inf"),
+        ((changed(1e-46), ones), "keys must be representable in float32, but keys[1, 0, 2] is 1e-46, which becomes 0"),
+        ((ones, np.full((4, 2, 1), 2**32 + 1)), "values must be representable in float32, but values[0, 0, 0] is 42949"),
+        ((ones, ones, changed(1e-46, (4, 2))), "gates must be representable in float32, but gates[1, 0] is 1e-46"),
+        ((1.7e9 + changed(0.0), ones), "keys must be told apart in float32, but keys[0, 0, 0] is 1700000000.1"),
+        ((ones, ones.astype(str)), "values must hold real numbers, but their dtype is <U"),
+        ((ones.astype(object), ones), "keys must hold real numbers, but their dtype is object; use .astype(float)"),
+        ((ones.astype("datetime64[s]"), ones), "keys must hold real numbers, but their dtype is datetime64[s]"),
+        ((ones.astype(complex), ones), "keys must hold real numbers, but their dtype is complex128"),
+    ],
+)
+def test_arrays_are_checked_as_they_will_be_used(untyped, arguments, message):
+    """In single precision, as jax has it by default; with float64 most of them pass."""
+    jax.config.update("jax_enable_x64", False)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        streams.from_arrays(*arguments)
+
+
+def test_arrays_come_in_one_dtype(untyped):
+    for given, expected in (
+        ((ones.astype(np.float32), ones), jnp.float64),
+        ((ones.astype(int), ones.astype(np.float32)), jnp.float32),
+        ((ones.astype(int), ones.astype(bool)), jnp.float64),
+        ((jnp.asarray(ones, jnp.bfloat16), jnp.asarray(ones, jnp.bfloat16)), jnp.bfloat16),
+        ((1.7e9 + changed(0.0), ones), jnp.float64),
+        ((ones.tolist(), ones.tolist()), jnp.float64),
+    ):
+        stream = streams.from_arrays(*given)
+        assert stream.keys.dtype == stream.values.dtype == expected
+        np.testing.assert_array_equal(stream.values, 1)
+    # A column that never changes is as good in single precision.
+    jax.config.update("jax_enable_x64", False)
+    assert streams.from_arrays(0.1 * ones, ones).keys.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from damjax._checks import check_instance
 from damjax._types import ArrayLike, Associations
-from damjax.domains import Box, Domain, FrobeniusBall
+from damjax.domains import Box, Domain, FrobeniusBall, known_shape
 from damjax.objectives import Objective
 
 
@@ -65,7 +65,7 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
     num_features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(keys.shape[2:], keys.dtype)).shape[0]
     memory = (values.shape[2], num_features)
 
-    match domain.shape:
+    match known_shape(domain):
         case FrobeniusBall(radius):
             diameter = 2 * jnp.asarray(radius, values.dtype)
 

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from damjax._checks import check_delays_shape, check_positive
+from damjax._checks import check_delays_shape, check_positive, check_whole_delays
+from damjax._contractions import heeded
 from damjax._layouts import Weights, as_interests, stochastic_interests
-from damjax._numerics import root
-from damjax._steps import recall, ridge_coefficients
-from damjax._types import ArrayLike, Associations, Info, LearningRate, as_schedule, concrete
+from damjax._numerics import root, running_sums, total
+from damjax._steps import checked_schedule, rates_at, recall, ridge_coefficients
+from damjax._types import ArrayLike, Associations, Info, LearningRate, concrete
 from damjax.bounds.lipschitz import Constants
 from damjax.objectives import Objective
 
@@ -67,11 +68,12 @@ def applied_rates(
     """
     interests = as_interests("weights", weights)
     check_delays_shape(np.shape(delays), interests.shape)
+    check_whole_delays(jnp.asarray(delays).dtype)
     table = jnp.asarray(delays, jnp.int32)
     first = jnp.min(table, axis=1, where=interests.counted, initial=np.iinfo(np.int32).max)
     count = jnp.arange(1, horizon + 1, dtype=jnp.int32)[:, None] - first[None]
-    rates = jax.vmap(as_schedule(schedule))(jnp.maximum(count, 1).astype(jnp.asarray(interests.weights).dtype))
-    return jnp.where(count > 0, rates, 0)
+    dtype, rates = jnp.asarray(interests.weights).dtype, checked_schedule(schedule, interests.shape[0])
+    return jax.vmap(lambda count: rates_at(rates, count, dtype))(count)
 
 
 def path_moves(comparators: Float[ArrayLike, "T N dv df"]) -> Float[Array, "T-1 N"]:
@@ -202,7 +204,7 @@ def observe_gradient_norms(
             heard = interests.heard(jnp.broadcast_to(ridge, (params.shape[0], *ridge.shape[1:])))
             gradients = residuals[..., :, None] * cues[..., None, :] + heard * params[:, None]
             squared = jnp.sum(gradients**2, axis=(-2, -1))
-        return GradientNorms(interests.weights * root(squared), info.grad_norm)
+        return GradientNorms(interests.weights * heeded(interests.weights, root(squared)), info.grad_norm)
 
     return observe
 
@@ -242,12 +244,12 @@ def _bound(
         last = jnp.min(jnp.where(used, rates, jnp.inf))
         inverse_last = jnp.where(jnp.any(used), 1 / last, 0)
         # Distance that the memory, and the comparator, can have covered before step t, at index t - 1.
-        covered = jnp.concatenate([jnp.zeros(1, rates.dtype), jnp.cumsum(rates * steps)])
-        strayed = jnp.concatenate([jnp.zeros(1, rates.dtype), jnp.cumsum(moves), jnp.zeros(1, rates.dtype)])
+        covered = jnp.concatenate([jnp.zeros(1, rates.dtype), running_sums(rates * steps)])
+        strayed = jnp.concatenate([jnp.zeros(1, rates.dtype), running_sums(moves), jnp.zeros(1, rates.dtype)])
         apart = covered + strayed
         waited = jnp.where(late, diameter, apart[arrive - 1] - apart[times - 1][:, None])
-        travel = (diameter**2 / 2 + diameter * jnp.sum(moves)) * inverse_last
-        return travel + 0.5 * jnp.sum(rates * steps**2) + jnp.sum(messages * waited)
+        travel = (diameter**2 / 2 + diameter * total(moves)) * inverse_last
+        return travel + 0.5 * total(rates * steps**2) + total(jnp.sum(messages * waited, axis=1))
 
     over_agents = jax.vmap(agent, in_axes=(1, None if applied is None else 1, 1, 1, 1, 1))
     return over_agents(messages, applied, rates, arrive, late, jnp.asarray(moves, messages.dtype))
