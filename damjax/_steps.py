@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_instance
+from damjax._contractions import sum_last
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
 from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule
@@ -106,12 +107,10 @@ def recall(
     over_columns = jax.vmap(judge, in_axes=(0, 0, None))
     over_pairs = jax.vmap(over_columns, in_axes=(0, None if dense else 0, None))
     judged = over_pairs(recalled, values, time.astype(params.dtype))
-    # A cue with a NaN spoils every judgement of it, and the sums of those who want it, and no other sum.
-    known = jnp.isfinite(features)
-    sound = jnp.all(known, axis=1)
-    sound = sound[None] if dense else interests.heard(sound)
-    judged = jnp.where(sound.reshape(*sound.shape, *[1] * (judged.ndim - 2)), judged, jnp.nan)
-    return jnp.where(known, features, 0), judged
+    # A cue with a NaN spoils every judgement of it, and the sums of those who want it, and no other sum. Zero or NaN:
+    spoiled = interests.heard(sum_last(0 * features))
+    judged = judged + spoiled.reshape(*spoiled.shape, *[1] * (judged.ndim - 2))
+    return jnp.where(jnp.isfinite(features), features, 0), judged
 
 
 def ridge_coefficients(

@@ -101,7 +101,10 @@ nan = np.full((4, 2, 3), np.nan)
         ),
         ((np.ones((4, 2, 3)), np.ones((5, 2, 3))), "values must start with the steps and agents of keys, (4, 2)"),
         ((np.ones((4, 2, 3)), nan), "values must be finite, but values[0, 0, 0] is nan"),
-        ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 2), 1.5)), "gates must be in (0, 1], but gates[0, 0] is 1.5"),
+        (
+            (np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 2), 1.5)),
+            "gates must be in (0, 1], but gates[0, 0] is 1.5",
+        ),
         ((np.ones((4, 2, 3)), np.ones((4, 2, 3)), np.full((4, 3), 0.5)), "gates must start with"),
     ],
 )
@@ -124,7 +127,10 @@ def changed(entry, shape=(4, 2, 3)):
     [
         ((changed(1e39), ones), "keys must be representable in float32, but keys[1, 0, 2] is 1e+39, which becomes inf"),
         ((changed(1e-46), ones), "keys must be representable in float32, but keys[1, 0, 2] is 1e-46, which becomes 0"),
-        ((ones, np.full((4, 2, 1), 2**32 + 1)), "values must be representable in float32, but values[0, 0, 0] is 42949"),
+        (
+            (ones, np.full((4, 2, 1), 2**32 + 1)),
+            "values must be representable in float32, but values[0, 0, 0] is 42949",
+        ),
         ((ones, ones, changed(1e-46, (4, 2))), "gates must be representable in float32, but gates[1, 0] is 1e-46"),
         ((1.7e9 + changed(0.0), ones), "keys must be told apart in float32, but keys[0, 0, 0] is 1700000000.1"),
         ((ones, ones.astype(str)), "values must hold real numbers, but their dtype is <U"),
