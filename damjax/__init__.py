@@ -6,6 +6,9 @@ back late along routing trees (DAM-TOGD). The way through the library is one way
     graph + weights -> routing -> delay table -> algorithm -> simulate -> trace -> regret -> figure
 """
 
+import importlib
+from typing import Any
+
 from damjax import _contractions
 from damjax import bounds as bounds
 from damjax import diagnostics as diagnostics
@@ -24,6 +27,7 @@ from damjax._store import StoreError as StoreError
 from damjax._types import Algorithm as Algorithm
 from damjax._types import Associations as Associations
 from damjax._types import Info as Info
+from damjax._version import __version__ as __version__
 from damjax.algorithms import c_dogd as c_dogd
 from damjax.algorithms import dam_togd as dam_togd
 from damjax.algorithms import ogd as ogd
@@ -35,5 +39,11 @@ from damjax.sweep import rerun as rerun
 from damjax.sweep import sweep as sweep
 from damjax.sweep import use_every_core as use_every_core
 
-__version__ = "0.1.0"
 _contractions.warn_of_wrong_sums()
+
+
+def __getattr__(name: str) -> Any:
+    """``damjax.plotting`` when it is first used: matplotlib takes a second to load."""
+    if name == "plotting":
+        return importlib.import_module("damjax.plotting")
+    raise AttributeError(f"module 'damjax' has no attribute {name!r}")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -12,7 +13,7 @@ from damjax._checks import check_instance
 from damjax._contractions import sum_last
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
-from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule
+from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule, concrete
 from damjax.domains import Domain
 from damjax.objectives import Objective
 
@@ -37,6 +38,27 @@ def check_parts(objective: Objective, domain: Domain) -> None:
     check_instance("domain", domain, Domain, "call a factory of damjax.domains, such as frobenius_ball(radius)")
 
 
+def checked_transform(transform: optax.GradientTransformation | None) -> optax.GradientTransformation:
+    """What stands between gradient and step: nothing for None, or a ValueError for what is no transformation."""
+    if transform is None:
+        return optax.identity()
+    check_instance("transform", transform, optax.GradientTransformation, "call one of optax, as optax.scale_by_adam()")
+    return transform
+
+
+def _check_downhill(transform: optax.GradientTransformation, params: Array) -> None:
+    """Raise where what is subtracted from a memory would lead uphill, as with transformations that bring a rate."""
+    with jax.ensure_compile_time_eval():
+        gradient = jnp.ones(params.shape[1:], params.dtype)
+        memory = jnp.zeros_like(gradient)
+        direction, _ = promoting(transform.update, gradient, transform.init(memory), memory)
+    if (first := concrete(direction)) is not None and np.sum(first) < 0:
+        raise ValueError(
+            "transform must return what is to be subtracted, but its first update points uphill: optimisers of optax"
+            " bring a negative rate; leave it out, as optax.scale_by_adam() for optax.adam(rate): learning_rate is it"
+        )
+
+
 def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation) -> OgdState:
     """The state before the first step, of memories that were checked."""
     if jnp.ndim(params) != 3 or jnp.shape(params)[0] != num_agents:
@@ -46,6 +68,7 @@ def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTran
     params = jnp.asarray(params, params.dtype)  # a Python number's weak type would change after the first step
     if not jnp.issubdtype(params.dtype, jnp.floating):
         raise ValueError(f"params must be floating-point, but their dtype is {params.dtype}; use .astype(float)")
+    _check_downhill(transform, params)
     return OgdState(jnp.zeros((), jnp.int32), params, jax.vmap(transform.init)(params))
 
 

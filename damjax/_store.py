@@ -19,6 +19,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from damjax._version import __version__
+
 FORMAT = 1
 DONE = "done"
 WRITE_ALL = {"write_empty_chunks": True}
@@ -95,7 +97,7 @@ def digest(*parts: str | bytes | np.ndarray) -> str:
 
 def versions() -> dict[str, str]:
     """The packages on which the last digits depend."""
-    return {package: version(package) for package in ("damjax", "jax", "jaxlib")}
+    return {"damjax": __version__} | {package: version(package) for package in ("jax", "jaxlib")}
 
 
 def find(path: Path) -> Store | None:

@@ -32,6 +32,7 @@ from damjax._steps import (
     check_associations,
     check_parts,
     checked_schedule,
+    checked_transform,
     init_state,
     make_info,
     rates_at,
@@ -72,7 +73,8 @@ def ogd(
         learning_rate: a float is a constant rate; a schedule maps the count t, (N,), to rates.
         domain: the feasible set, P its projection.
         transform: an optax transformation between the aggregated gradient and the step, applied to each agent by
-            itself; what it returns is subtracted, so use the scaling ones (``optax.scale_by_adam()``, ``optax.trace``).
+            itself; what it returns is subtracted, so use the scaling ones (``optax.scale_by_adam()``, ``optax.trace``):
+            optimisers, which bring a negative rate, are refused.
 
     Returns:
         An Algorithm; its state is an OgdState.
@@ -95,7 +97,7 @@ def ogd(
     check_parts(objective, domain)
     wanted = stochastic_interests("weights", weights)
     num_agents, _ = wanted.shape
-    schedule, transform = checked_schedule(learning_rate, num_agents), transform or optax.identity()
+    schedule, transform = checked_schedule(learning_rate, num_agents), checked_transform(transform)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
         return init_state(params, num_agents, transform)
@@ -166,7 +168,7 @@ def c_dogd(
     check_choice("order", order, ORDERS)
     if (values := concrete(mixing)) is not None:
         check_doubly_stochastic("mixing", values)
-    schedule, transform = checked_schedule(learning_rate, num_agents), transform or optax.identity()
+    schedule, transform = checked_schedule(learning_rate, num_agents), checked_transform(transform)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
         return init_state(params, num_agents, transform)
@@ -285,7 +287,7 @@ def dam_togd(
         max_delay = int(np.max(table, where=True if known is None else known, initial=max_delay or 0))
     elif max_delay is None:
         raise ValueError("max_delay must be given when delays is traced (as under vmap), since it is a static length")
-    length, transform = max_delay + 1, transform or optax.identity()
+    length, transform = max_delay + 1, checked_transform(transform)
     schedule = checked_schedule(learning_rate, wanted.shape[0])
 
     round_trips = jnp.asarray(delays, jnp.int32)

@@ -168,8 +168,8 @@ def minimize(
 def _best(moments: Moments, shape: Shape) -> Comparator:
     def solve(moments: Moments) -> Comparator:
         fixed, fixed_shape = jax.lax.stop_gradient((moments, shape))
-        if moments.hessian is not None and isinstance(shape, Box):
-            memory = _coupled(fixed, fixed_shape)
+        if fixed.hessian is not None and isinstance(fixed_shape, Box):
+            memory = _coupled(fixed.hessian, fixed.linear, fixed_shape)
         else:
             memory = _diagonal(fixed, fixed_shape)
         found = _finish(moments.value, moments.gradient, memory, shape)
@@ -187,15 +187,15 @@ def _finish(loss: Callable, gradient: Gradient, found: Float[Array, "dv df"], sh
     return Comparator(solution.params, loss(solution.anchored) + solution.decrement, gap)
 
 
-def _coupled(moments: Moments, box: Box) -> Float[Array, "dv df"]:
+def _coupled(hessian: Float[Array, "df df"], linear: Float[Array, "dv df"], box: Box) -> Float[Array, "dv df"]:
     """Least squares on a box, to rounding, in units in which every feature has curvature 1: a box is a box in any."""
-    diagonal = jnp.diagonal(moments.hessian)
+    diagonal = jnp.diagonal(hessian)
     units = jnp.where(diagonal > 0, jnp.sqrt(diagonal), 1)
-    hessian = moments.hessian / (units[None] * units[:, None])
-    scaled = Moments(hessian, None, moments.linear / units[None], moments.constant)
-    lower, upper = (jnp.broadcast_to(jnp.asarray(b, units.dtype), moments.linear.shape) for b in box)
+    hessian = hessian / (units[None] * units[:, None])
+    scaled = Moments(hessian, None, linear / units[None], jnp.zeros((), units.dtype))
+    lower, upper = (jnp.broadcast_to(jnp.asarray(b, units.dtype), linear.shape) for b in box)
     shape = Box(lower * units[None], upper * units[None])
-    start = project(shape, jnp.zeros_like(moments.linear))
+    start = project(shape, jnp.zeros_like(linear))
     first_gap = frank_wolfe_gap(scaled.gradient(start), start, shape)
     # Where a bound is infinite no gap tells when to stop.
     tolerance = jnp.where(jnp.isfinite(first_gap), 10 * jnp.finfo(start.dtype).eps * first_gap, 0)

@@ -73,7 +73,8 @@ class Seeds:
     def normal_interval(self, level: float = 0.95) -> xr.Dataset:
         """Ends of the interval of the mean, along a new last dimension "limit": "low" and "high".
 
-        mean -+ z s / sqrt(S), with z the normal quantile (1.96 at 95%) and s the sample's standard deviation.
+        mean -+ t s / sqrt(S), exact for normal samples: s is their standard deviation and t the quantile of Student's
+        distribution with S - 1 degrees of freedom (at 95% 4.30 for three seeds, 1.96 for very many).
 
         Args:
             level: of confidence, in (0, 1).
@@ -84,7 +85,8 @@ class Seeds:
         self._check(level)
         num_seeds = self._dataset.sizes[SEED]
         numbers = self._real_numbers()
-        half = scipy.stats.norm.ppf((1 + level) / 2) * numbers.std(SEED, ddof=1, skipna=False) / num_seeds**0.5
+        quantile = scipy.stats.t.ppf((1 + level) / 2, num_seeds - 1)
+        half = quantile * numbers.std(SEED, ddof=1, skipna=False) / num_seeds**0.5
         return _ends(numbers.mean(SEED, skipna=False) - half, numbers.mean(SEED, skipna=False) + half)
 
     def bootstrap_interval(self, key: Key[Array, ""], level: float = 0.95, num_resamples: int = 2000) -> xr.Dataset:

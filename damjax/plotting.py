@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import networkx as nx
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -30,18 +31,45 @@ RC = {
 }
 
 
-def mean_interval(samples: Num[np.ndarray, "seeds points"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds and the ends of its normal 95% interval, each (points,); a single sample has no spread.
+def mean_interval(
+    samples: Num[np.ndarray, "seeds points"], *, positive: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over seeds and the ends of its 95% interval, each (points,); a single sample has no spread.
+
+        mean -+ t s / sqrt(S),   t the quantile of Student's distribution with S - 1 degrees of freedom (4.30 for S = 3)
+
+    or, of a quantity that is positive by its nature, the same interval of the mean's logarithm, which stays positive,
+    as on a logarithmic axis it must: mean * exp(-+ t s / (sqrt(S) mean)).
+
+    Args:
+        samples: (seeds, points).
+        positive: whether the quantity is. To choose by its sample would spoil the interval's confidence.
 
     Example:
-        >>> mean, low, high = mean_interval(np.array([[1.0], [3.0]]))
-        >>> mean.tolist(), low.round(2).tolist(), high.round(2).tolist()
-        ([2.0], [0.04], [3.96])
+        >>> samples = np.array([[1.0], [2.0], [3.0]])
+        >>> [float(end.round(2)[0]) for end in mean_interval(samples)]
+        [2.0, -0.48, 4.48]
+        >>> [float(end.round(2)[0]) for end in mean_interval(samples, positive=True)]
+        [2.0, 0.58, 6.93]
     """
-    mean = samples.mean(axis=0)
-    spread = samples.std(axis=0, ddof=1) if len(samples) > 1 else np.zeros_like(mean)
-    half_width = 1.96 * spread / np.sqrt(len(samples))
+    num_seeds, mean = len(samples), samples.mean(axis=0)
+    if num_seeds == 1:
+        return mean, mean, mean
+    half_width = scipy.special.stdtrit(num_seeds - 1, 0.975) * samples.std(axis=0, ddof=1) / np.sqrt(num_seeds)
+    if positive:
+        factor = np.exp(half_width / mean)
+        return mean, mean / factor, mean * factor
     return mean, mean - half_width, mean + half_width
+
+
+def are_positive(samples: Mapping[str, Num[np.ndarray, "seeds points"]]) -> bool:
+    """Whether a quantity may be taken to be positive by its nature: every seed of every curve at every point is.
+
+    Example:
+        >>> are_positive({"OGD": np.array([[1.0, 0.5]])}), are_positive({"OGD": np.array([[1.0, 0.0]])})
+        (True, False)
+    """
+    return all(np.all(values > 0) for values in samples.values())
 
 
 def curves(
@@ -63,8 +91,9 @@ def curves(
     """
     if len(samples) > len(STYLES):
         raise ValueError(f"samples must hold at most {len(STYLES)} curves, which is all that can be told apart in grey")
+    positive = are_positive(samples)
     for style, (name, values) in zip(STYLES, samples.items(), strict=False):
-        mean, low, high = mean_interval(values)
+        mean, low, high = mean_interval(values, positive=positive)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
         (line,) = axes.plot(x, mean, label=name, markersize=3.5, linewidth=1.3)
         line.set(**style)
@@ -102,8 +131,9 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
 
     Args:
         axes: to draw on.
-        graph: with positions in the node attribute ``pos``, as ``damjax.graphs`` makes them.
-        routes: from ``damjax.routing.compile_routes``.
+        graph: with positions in the node attribute ``pos``, as ``damjax.graphs`` makes them; without, those of Kamada
+            and Kawai.
+        routes: from ``damjax.routing.compile_routes``, of either form of weights.
         agent: whose tree.
 
     Example:
@@ -113,8 +143,13 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
         >>> network(Figure().subplots(), graph, damjax.routing.compile_routes(graph, np.full((3, 3), 1 / 3)), agent=0)
     """
     positions = nx.get_node_attributes(graph, "pos")
-    wanted = [node for node in graph if routes.hops[agent, node] >= 0 and node != agent]
-    other = [node for node in graph if routes.hops[agent, node] < 0 and node != agent]
+    if len(positions) < len(graph):
+        positions = nx.kamada_kawai_layout(graph)
+    columns = np.flatnonzero(routes.hops[agent] >= 0)
+    nodes = columns if routes.agents is None else routes.agents[agent, columns]
+    delays = dict(zip(nodes.tolist(), routes.delays[agent, columns].tolist(), strict=True))
+    wanted = [node for node in graph if node in delays and node != agent]
+    other = [node for node in graph if node not in delays and node != agent]
     nx.draw_networkx_edges(graph, positions, ax=axes, edge_color="0.75", width=1.0)
     nx.draw_networkx_edges(
         nx.DiGraph(routes.trees[agent]),
@@ -132,8 +167,8 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
     nx.draw_networkx_labels(graph, positions, ax=axes, font_size=8)
     for node in wanted:
         axes.annotate(
-            rf"$\tau={routes.delays[agent, node]}$",
-            positions[node],
+            rf"$\tau={delays[node]}$",
+            tuple(positions[node]),
             xytext=(0, -15),
             textcoords="offset points",
             ha="center",

@@ -17,7 +17,7 @@ from paper_figs import _panels
 from paper_figs._problems import Protocol
 from paper_figs._sweeps import Sweep
 
-PACKAGES = ("damjax", "jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")
+PACKAGES = ("jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")
 
 
 def resized(protocol: Protocol, quick: Mapping[str, Any], num_seeds: int | None) -> Protocol:
@@ -103,7 +103,7 @@ def save(
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    versions = {"damjax": damjax.__version__} | {package: importlib.metadata.version(package) for package in PACKAGES}
     known = {"figure": name, "settings": settings, "versions": versions | {"python": platform.python_version()}}
     record.write_text(json.dumps(known, indent=2) + "\n")
     return [*pictures, *sheets, record]

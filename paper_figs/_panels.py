@@ -49,7 +49,7 @@ def tables(
     summary, runs = [], []
     for kind, panel in panels.items():
         for name, samples in panel.samples.items():
-            mean, low, high = plotting.mean_interval(samples)
+            mean, low, high = plotting.mean_interval(samples, positive=plotting.are_positive(panel.samples))
             for i, x in enumerate(panel.x.tolist()):
                 known = {
                     column: values[name][i if len(values[name]) > 1 else 0] for column, values in panel.columns.items()

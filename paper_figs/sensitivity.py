@@ -75,7 +75,7 @@ def draw(found: Links, protocol) -> Figure:
     """The network with its links coloured by what they are worth, and the same as bars."""
     graph = damjax.graphs.paper_network()
     positions = nx.get_node_attributes(graph, "pos")
-    mean, _, high = plotting.mean_interval(found.gains)
+    mean, low, high = plotting.mean_interval(found.gains)
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(8.6, 3.6), layout="constrained")
         network, bars = figure.subplots(1, 2)
@@ -97,7 +97,13 @@ def draw(found: Links, protocol) -> Figure:
         network.set_title("(a) what one hop less on a link is worth")
         order = np.argsort(mean)
         names = [f"{found.links[i][0]}–{found.links[i][1]}" for i in order]
-        bars.barh(names, mean[order], xerr=(high - mean)[order], color="0.6", error_kw={"linewidth": 0.8})
+        bars.barh(
+            names,
+            mean[order],
+            xerr=np.stack([mean - low, high - mean])[:, order],
+            color="0.6",
+            error_kw={"linewidth": 0.8},
+        )
         bars.set(xlabel=PERCENT, ylabel="link", title="(b) the same, in order")
         note = (
             f"Mean and 95% interval over {protocol.num_seeds} seeds: derivative of the weighted-delay bound, summed"

@@ -573,7 +573,7 @@ def test_every_agent_has_the_rate_of_its_own_count(name):
         moves = np.diff(np.append(trace.params, state.params[None], axis=0), axis=0)[:, :, 0, 0]
         for n in range(num_agents):
             with jax.numpy_dtype_promotion("standard"):
-                expected = [float(OPTAX_SCHEDULES[name](float(count))) for count in range(1, 51 - 20 * n)]
+                expected = [np.asarray(OPTAX_SCHEDULES[name](float(count))) for count in range(1, 51 - 20 * n)]
             np.testing.assert_array_equal(moves[: 20 * n, n], 0)
             np.testing.assert_allclose(moves[20 * n :, n], expected, rtol=1e-6, atol=1e-9)
 
@@ -645,7 +645,7 @@ def test_delays_that_are_no_integers_are_refused_when_traced_too(untyped):
                 np.zeros((2, 2), int),
                 learning_rate=0.1,
                 domain=damjax.domains.unconstrained(),
-                max_delay=wrong,
+                max_delay=wrong,  # pyright: ignore[reportArgumentType]
             )
 
 
@@ -661,7 +661,7 @@ def test_a_nan_goes_to_those_who_want_it_and_to_no_one_else(name, sparse, spoile
     wanted = damjax.weights.sparse(weights) if sparse else weights
     delays = 2 * (weights > 0) * (1 - np.eye(3, dtype=int))
     if sparse:
-        delays = np.take_along_axis(delays, np.asarray(wanted.agents), axis=1)
+        delays = np.take_along_axis(delays, np.asarray(damjax.weights.sparse(weights).agents), axis=1)
     field = np.array(getattr(problem.stream, spoiled))
     field[2, 1] = np.nan
     stream = problem.stream._replace(**{spoiled: jnp.asarray(field)})
@@ -700,3 +700,32 @@ def test_a_nan_spreads_along_links_only():
         lost = [int(np.argmin(trace.info.finite[:, n])) for n in range(4)]
         # What is reported is before the averaging of the step, in the order that averages last.
         assert np.all(np.diff(lost) == 1), lost
+
+
+@pytest.mark.parametrize("name", ["ogd", "c_dogd", "dam_togd"])
+def test_transformations_that_climb_are_refused(name, untyped):
+    """Optimisers of optax bring a negative rate, and what a transformation returns is subtracted."""
+    problem = case(np.random.default_rng(0), "delta_net", num_agents=2, num_steps=3)
+    weights, delays = np.full((2, 2), 0.5), np.zeros((2, 2), int)
+    make = {
+        "ogd": functools.partial(damjax.ogd, problem.objective, weights),
+        "c_dogd": functools.partial(damjax.c_dogd, problem.objective, weights),
+        "dam_togd": functools.partial(damjax.dam_togd, problem.objective, weights, delays),
+    }[name]
+    make = functools.partial(make, learning_rate=0.1, domain=damjax.domains.unconstrained())
+    for wrong in (optax.sgd(0.1), optax.adam(0.1), optax.chain(optax.clip(1.0), optax.scale(-1.0))):
+        climbing = make(transform=wrong)
+        with pytest.raises(ValueError, match="transform must return what is to be subtracted"):
+            climbing.init(problem.params)
+        with pytest.raises(ValueError, match="points uphill"):
+            jax.jit(jax.vmap(climbing.init))(problem.params[None])
+    for right in (optax.scale_by_adam(), optax.trace(0.9), optax.clip_by_global_norm(1.0), optax.set_to_zero(), None):
+        assert make(transform=right).init(problem.params).step == 0
+
+    def initialise(rate):  # nothing can be said of a traced one
+        return make(transform=optax.scale(rate)).init(problem.params).params
+
+    assert jax.jit(initialise)(-1.0).shape == problem.params.shape
+    for wrong in ("adam", 0, optax.adam):
+        with pytest.raises(ValueError, match="transform must be of type GradientTransformation"):
+            make(transform=wrong)  # pyright: ignore[reportArgumentType]

@@ -44,7 +44,8 @@ ALLOWED = {
     "_plan": ({"_axes"}, {"jax", "numpy"}),
     "_programs": ({"_axes", "batching"}, {"jax", "numpy"}),
     "_memory": ({"_programs"}, {"jax"}),
-    "_store": (set(), {"numpy", "zarr"}),
+    "_store": ({"_version"}, {"numpy", "zarr"}),
+    "_version": (set(), set()),
     "_hosts": (set(), {"jax", "numpy"}),
     "_work": ({"_checks", "_memory", "_plan", "_programs", "_store"}, {"jax", "numpy"}),
     "labelled": ({"_axes", "_plan"}, {"jax", "jaxtyping", "numpy", "scipy", "xarray"}),
@@ -65,7 +66,7 @@ ALLOWED = {
     "particles": ({"particles"}, set()),
     **{f"particles.{name}": (BASE | {"particles"}, ARRAYS) for name in PARTICLES},
     "diagnostics": (STEPS | {"comparators", "hindsight", "regret", "simulate"}, ARRAYS),
-    "plotting": (None, {"matplotlib", "networkx", "numpy", "jaxtyping"}),
+    "plotting": (None, {"matplotlib", "networkx", "numpy", "jaxtyping", "scipy"}),
 }
 
 

@@ -181,11 +181,11 @@ def test_random_least_squares_in_boxes_against_scipy(seed):
     samples = rng.normal(size=(int(rng.integers(1, 12)), num_features)) * 10.0 ** rng.integers(-3, 3, num_features)
     targets = rng.normal(size=len(samples))
     lower = rng.uniform(-1, 0, (1, num_features)) / np.abs(samples).max(axis=0)
-    domain = damjax.domains.box(lower, lower + rng.uniform(0.1, 2) / np.abs(samples).max(axis=0))
-    moments = comparators.Moments(samples.T @ samples, None, (targets @ samples)[None], 0.5 * np.sum(targets**2))
-    found = comparators.best(jax.tree.map(jnp.asarray, moments), domain)
-    bounds = (np.asarray(domain.shape.lower)[0], np.asarray(domain.shape.upper)[0])
-    expected = scipy.optimize.lsq_linear(samples, targets, bounds, method="bvls", tol=1e-14)
+    upper = lower + rng.uniform(0.1, 2) / np.abs(samples).max(axis=0)
+    arrays = map(jnp.asarray, (samples.T @ samples, (targets @ samples)[None], 0.5 * np.sum(targets**2)))
+    hessian, linear, constant = arrays
+    found = comparators.best(comparators.Moments(hessian, None, linear, constant), damjax.domains.box(lower, upper))
+    expected = scipy.optimize.lsq_linear(samples, targets, (lower[0], upper[0]), method="bvls", tol=1e-14)
     assert found.loss <= expected.cost + 1e-10
     assert found.loss - found.gap <= expected.cost + 1e-12
     assert found.gap < 1e-8

@@ -1,14 +1,18 @@
 """Statistics along the seeds, against NumPy, SciPy and what an interval promises."""
 
 import jax
+import networkx as nx
 import numpy as np
 import pytest
 import scipy.stats
 import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 import damjax
 from damjax import plotting
 from damjax.labelled import label
+from damjax.weights import SparseWeights
 
 ALGORITHMS = ["OGD", "C-DOGD", "DAM-TOGD"]
 
@@ -29,7 +33,7 @@ def test_mean_and_normal_interval(runs):
     np.testing.assert_allclose(runs.sweep.mean()["regret"], values.mean(axis=1))
     interval = runs.sweep.normal_interval(0.9)["regret"]
     assert interval.dims == ("algorithm", "regret_0", "limit")
-    low, high = scipy.stats.norm.interval(0.9, values.mean(axis=1), scipy.stats.sem(values, axis=1))
+    low, high = scipy.stats.t.interval(0.9, 39, values.mean(axis=1), scipy.stats.sem(values, axis=1))
     np.testing.assert_allclose(interval.sel(limit="low"), low)
     np.testing.assert_allclose(interval.sel(limit="high"), high)
 
@@ -37,7 +41,45 @@ def test_mean_and_normal_interval(runs):
 def test_the_figures_draw_this_interval(runs):
     _, low, high = plotting.mean_interval(runs["regret"].values[0])
     ends = runs.sweep.normal_interval()["regret"][0]
-    np.testing.assert_allclose(ends, np.stack([low, high], axis=1), rtol=1e-3)
+    np.testing.assert_allclose(ends, np.stack([low, high], axis=1), rtol=1e-12)
+
+
+def test_the_interval_of_three_positive_seeds_is_wide_and_positive():
+    """Student's quantile is 4.30, and a band on a logarithmic axis does not end below it."""
+    samples = np.array([[0.1], [1.0], [4.0]])
+    mean, low, high = plotting.mean_interval(samples, positive=True)
+    half_width = 4.302653 * np.std(samples, ddof=1) / np.sqrt(3)
+    assert mean - half_width < 0 < low < mean < high
+    np.testing.assert_allclose(np.log(high / mean), half_width / mean, rtol=1e-6)
+    np.testing.assert_allclose(low * high, mean**2)
+    np.testing.assert_allclose(plotting.mean_interval(samples)[1], mean - half_width, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 8])
+def test_few_seeds_cover_the_mean_as_often_as_many(num_seeds):
+    rng, shape = np.random.default_rng(0), (num_seeds, 20_000)
+    for samples, expected, positive in ((rng.normal(size=shape), 0.0, False), (rng.normal(1.5, 0.2, shape), 1.5, True)):
+        _, low, high = plotting.mean_interval(samples, positive=positive)
+        assert 0.93 < np.mean((low < expected) & (expected < high)) < 0.97
+
+
+def test_a_network_is_drawn_from_routes_of_either_form_and_with_or_without_positions():
+    """K = 2 and K = N columns, in another order than that of the agents: each delay is written at its own agent."""
+    graph = nx.path_graph(5)
+    weights = np.zeros((5, 5))
+    weights[:, [0, 4]] = 0.5
+    two, five = np.tile([4, 0], (5, 1)), np.tile([4, 3, 0, 1, 2], (5, 1))
+    of_all = np.tile([0.5, 0.0, 0.5, 0.0, 0.0], (5, 1))
+    for table in (weights, SparseWeights(two, np.full((5, 2), 0.5)), SparseWeights(five, of_all)):
+        routes = damjax.routing.compile_routes(graph, table)
+        axes = Figure().subplots()
+        plotting.network(axes, graph, routes, agent=1)
+        placed = graph.copy()
+        nx.set_node_attributes(placed, {node: (node, 0) for node in graph}, "pos")
+        axes = Figure().subplots()
+        plotting.network(axes, placed, routes, agent=1)
+        written = {text.xy: text.get_text() for text in axes.texts if isinstance(text, Annotation)}
+        assert written == {(0, 0): r"$\tau=2$", (4, 0): r"$\tau=6$"}
 
 
 def test_bootstrap_interval_is_that_of_means_of_resampled_seeds():
@@ -57,7 +99,7 @@ def test_intervals_cover_the_mean_as_often_as_they_say(method):
         samples.sweep.normal_interval() if method == "normal" else samples.sweep.bootstrap_interval(jax.random.key(1))
     )
     low, high = ends["regret"][0].values.T
-    # 30 normal samples: 94% for the normal quantile, 93% for the bootstrap, which divides by S.
+    # 30 normal samples: 95%, and 93% for the bootstrap, which divides by S.
     assert 0.915 < np.mean((low < 0) & (high > 0)) < 0.96
 
 

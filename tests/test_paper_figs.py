@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.figure import Figure
 
 import damjax
@@ -55,12 +56,18 @@ def check_tables(out, name, curve, value):
         rows, all_runs = list(csv.DictReader(summary)), list(csv.DictReader(runs))
     point = lambda row: (row["panel"], row[curve], row["x"])  # noqa: E731
     assert len({point(row) for row in rows}) == len(rows)
+    positive = dict.fromkeys((row["panel"] for row in rows), True)
+    for run in all_runs:
+        positive[run["panel"]] &= float(run[value]) > 0
     for row in rows:
         values = [float(run[value]) for run in all_runs if point(run) == point(row)]
         assert len(values) == int(row["seeds"])
         assert np.mean(values) == pytest.approx(float(row["mean"]), rel=1e-9)
-        half_width = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
-        assert float(row["high_95"]) - float(row["mean"]) == pytest.approx(half_width, rel=1e-9)
+        if len(values) > 1:
+            _, expected = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
+            if positive[row["panel"]]:
+                expected = np.mean(values) * np.exp(expected / np.mean(values) - 1)
+            assert float(row["high_95"]) == pytest.approx(expected, rel=1e-9)
     return {row["panel"] for row in rows}, {int(row["seeds"]) for row in rows}
 
 

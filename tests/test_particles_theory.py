@@ -374,3 +374,45 @@ def test_readings_of_a_run():
     assert not trajectories.in_logarithmic_regime(1 / jnp.sqrt(time + 1)).any()
     assert not trajectories.in_logarithmic_regime(jnp.ones(100)).any()
     assert jnp.all(damjax.vmap_last(trajectories.spike_duration)(jnp.stack([losses, losses])) == 3)
+
+
+EXTREME = np.array([1e-12, 1e-8, 1e-7, 1e-3, 0.2, 0.4999])
+
+
+@pytest.mark.parametrize("alpha", [-1.0, -0.95, 0.0, 0.5, 0.95, 0.999, 1.0])
+def test_closed_forms_of_two_tokens_in_single_precision(alpha):
+    """Nothing that the input holds exactly is lost, as 1e-8 is in 1 - (1 - p)."""
+    frequencies = EXTREME.astype(np.float32)
+    for formula in (binary.spike_threshold, binary.sharpness_at_zero):
+        single = formula(jnp.float32(alpha), frequencies)
+        exact = formula(float(np.float32(alpha)), frequencies.astype(float))
+        assert single.dtype == jnp.float32
+        np.testing.assert_allclose(single, exact, rtol=1e-5)
+    # By the equation, far from where it cancels: p_2 = p, and the frequent token costs nothing at this step size.
+    if alpha == 0.95:
+        np.testing.assert_allclose(binary.spike_threshold(0.95, 1e-7), np.log(2) / (1e-7 * 0.95), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_limits_of_tokens_that_coincide(dtype):
+    """1 / (1 + s alpha) at s alpha = 1 is 1/2; at s alpha = -1 the loss falls more slowly than 1 / t."""
+    same = particles.two_tokens(-1.0, 0.75).astype(dtype)  # of different classes: s = -1
+    np.testing.assert_allclose(binary.support(same), 0.5, rtol=1e-5)
+    np.testing.assert_allclose(binary.loss_limit(same, 1.0), 0.5, rtol=1e-5)
+    expected = np.log(2.0 * 10 * np.array([0.75, 0.25]) / 0.5)
+    np.testing.assert_allclose(binary.margin_asymptote(same, 1.0, 10.0), expected, rtol=1e-5)
+    near = binary.support(particles.two_tokens(-0.999, 0.75).astype(dtype))
+    np.testing.assert_allclose(near, 1 / 1.999, rtol=1e-4)
+    assert jnp.isinf(binary.loss_limit(particles.two_tokens(1.0, 0.75).astype(dtype), 1.0))
+
+
+def test_a_nan_is_no_loss_of_zero():
+    relation, frequencies = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.5, jnp.nan, 0.2])
+    found = jax.jit(particles.capacity.minimizer)(relation, frequencies)
+    assert jnp.isnan(found.loss)
+    assert jnp.isnan(found.error_rate)
+    assert jnp.isnan(jax.jit(particles.capacity.minimizer)(frequencies, relation).loss)
+    with pytest.raises(ValueError, match="frequencies must be finite and positive"):
+        particles.capacity.minimizer(relation, frequencies)
+    with pytest.raises(ValueError, match="relation must be finite"):
+        particles.capacity.minimizer(frequencies, relation)

@@ -1,12 +1,16 @@
 """What the project declares of itself agrees with what it does."""
 
+import importlib.metadata
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+import damjax
 from damjax._contractions import LAST_RIGHT_JAXLIB
 
 ROOT = Path(__file__).parent.parent
@@ -26,3 +30,40 @@ def test_jaxlib_is_capped_at_the_last_release_that_sums_rightly():
 def test_every_dependency_has_a_floor_that_ci_can_pin():
     for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["sweeps"]):
         assert re.match(r"[\w-]+>=[\w.]+", line), line
+
+
+UNINSTALLED = """
+import importlib.metadata
+find = importlib.metadata.version
+
+def version(package):
+    if package == "damjax":
+        raise importlib.metadata.PackageNotFoundError(package)
+    return find(package)
+
+importlib.metadata.version = version
+import sys
+import damjax, jax
+assert "matplotlib" not in sys.modules
+found = damjax.sweep(lambda key, rho: rho, keys=jax.random.split(jax.random.key(0), 2), rho=[1.0], store=sys.argv[1])
+color = damjax.plotting.STYLES[0]["color"]
+from pathlib import Path
+from matplotlib.figure import Figure
+from paper_figs import _output
+_output.save("none", Figure(), {"": [{"a": 1}]}, {}, Path(sys.argv[1]) / "figures")
+print(damjax.__version__, color, hasattr(damjax, "nothing"))
+"""
+
+
+def test_a_checkout_runs_that_is_not_installed(tmp_path):
+    """Its version is in one place; and plotting is there when it is first named, and matplotlib not before."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", UNINSTALLED, str(tmp_path / "store")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [damjax.__version__, "#000000", "False"]
+    assert damjax.__version__ == importlib.metadata.version("damjax")

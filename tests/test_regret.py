@@ -295,6 +295,7 @@ def test_sums_over_a_long_run_are_right_in_single_precision(num_steps):
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found[:, 0], 0.1 * np.array(horizons), rtol=1e-5)
     sources = hindsight.moments(objective, stream, horizons)
+    assert sources.hessian is not None
     np.testing.assert_allclose(sources.hessian[:, 0, 0, 0], horizons, rtol=1e-6)
     np.testing.assert_allclose(sources.constant[:, 0], 0.1 * np.array(horizons), rtol=1e-6)
     best = hindsight.best_in_hindsight(objective, alone, ball, stream, horizons)
@@ -350,6 +351,7 @@ def test_a_gated_delta_net_by_its_samples(kind):
     objective = damjax.objectives.delta_net()._replace(ridge=lambda gate, time: 1 - gate, gated=True)
     keys, values, gates = rng.normal(size=(9, 1, 3)), rng.normal(size=(9, 1, 2)), rng.uniform(0.1, 1, (9, 1))
     stream, horizons = damjax.Associations(*map(jnp.asarray, (keys, values, gates))), [4, 9]
+    alone = tuple(jnp.asarray(field[:, 0]) for field in (keys, values, gates))
     domain = {
         "ball": damjax.domains.frobenius_ball(0.4),
         "box": damjax.domains.box(-0.2, 0.1, shape=(2, 3)),
@@ -359,8 +361,8 @@ def test_a_gated_delta_net_by_its_samples(kind):
     times = jnp.arange(1.0, 10)
 
     def value(params, horizon):
-        over_time = jax.vmap(objective.value, in_axes=(None, 0, 0, 0, 0))
-        return jnp.sum(over_time(params, *(field[:, 0] for field in stream), times)[:horizon])
+        over_time = jax.vmap(functools.partial(objective.value, params))
+        return jnp.sum(over_time(alone[0], alone[1], alone[2], times)[:horizon])
 
     for h, horizon in enumerate(horizons):
         np.testing.assert_allclose(value(best.params[h, 0], horizon), best.loss[h, 0], rtol=1e-9)
@@ -383,7 +385,7 @@ def test_a_set_of_ones_own_is_refused_by_name(untyped):
     def project(params):
         return jnp.clip(params, -0.1, 0.1)
 
-    own = damjax.domains.Domain(project, 2.0, None)
+    own = damjax.domains.Domain(project, 2.0, None)  # pyright: ignore[reportArgumentType]
     algorithm = damjax.ogd(problem.objective, weights, learning_rate=0.1, domain=own)
     _, trace = damjax.simulate(algorithm, jnp.zeros_like(problem.params), problem.stream)
     assert jnp.abs(trace.params).max() <= 0.1
@@ -401,11 +403,12 @@ def test_a_set_of_ones_own_is_refused_by_name(untyped):
     for call in calls:
         with pytest.raises(ValueError, match="its shape is None: damjax can project onto a set of your own"):
             call()
+    call, delta_net = functools.partial(regret.static_regret, losses), problem.objective
     for wrong in (2.0, damjax.domains.frobenius_ball):
         with pytest.raises(ValueError, match="domain must be of type Domain"):
-            regret.static_regret(losses, problem.objective, weights, wrong, problem.stream, [3])
+            call(delta_net, weights, wrong, problem.stream, [3])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="objective must be of type Objective"):
-        regret.static_regret(losses, damjax.objectives.delta_net, weights, own, problem.stream, [3])
+        call(damjax.objectives.delta_net, weights, own, problem.stream, [3])  # pyright: ignore[reportArgumentType]
 
 
 def test_bad_input(untyped):

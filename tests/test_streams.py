@@ -155,7 +155,7 @@ def test_arrays_come_in_one_dtype(untyped):
         ((1.7e9 + changed(0.0), ones), jnp.float64),
         ((ones.tolist(), ones.tolist()), jnp.float64),
     ):
-        stream = streams.from_arrays(*given)
+        stream = streams.from_arrays(*given)  # pyright: ignore[reportArgumentType]
         assert stream.keys.dtype == stream.values.dtype == expected
         np.testing.assert_array_equal(stream.values, 1)
     # A column that never changes is as good in single precision.

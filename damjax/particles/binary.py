@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from damjax._checks import check_positive
+from damjax._contractions import product
 from damjax._numerics import root
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
@@ -132,13 +133,23 @@ def loss_limit(problem: Problem, learning_rate: Number) -> Float[Array, ""]:
 def support(problem: Problem) -> Float[Array, "N"]:
     """K^{-1} 1: what each token contributes in the logarithmic regime; the limits hold where all are positive.
 
+    Where tokens coincide, K is singular and the least of the solutions is meant, as in the limit; infinite where there
+    is none, as of tokens that only undo each other. No derivatives there.
+
     Example:
         >>> from damjax.particles import two_tokens
         >>> bool(jnp.allclose(support(two_tokens(0.5, 0.75)), 2.0))  # 1 / (1 + s alpha), s = -1
         True
     """
     gram = signed_gram(problem)
-    return jnp.linalg.solve(gram, jnp.ones(len(gram), gram.dtype))
+    ones, fixed = jnp.ones(len(gram), gram.dtype), jax.lax.stop_gradient(gram)
+    sizes = jnp.abs(jnp.linalg.eigvalsh(fixed))
+    rounding = len(gram) * float(jnp.finfo(gram.dtype).eps)
+    singular = jnp.min(sizes) <= rounding * jnp.max(sizes)
+    least = product(jnp.linalg.pinv(fixed, rtol=rounding), ones)
+    solvable = jnp.linalg.norm(product(fixed, least) - ones) <= 100 * rounding * jnp.linalg.norm(ones)
+    regular = jnp.linalg.solve(jnp.where(singular, jnp.eye(len(gram), dtype=gram.dtype), gram), ones)
+    return jnp.where(singular, jnp.where(solvable, least, jnp.inf), regular)
 
 
 def margin_asymptote(problem: Problem, learning_rate: Number, time: Number) -> Float[Array, "N"]:
@@ -207,19 +218,24 @@ def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 
 
 @jax.jit
 def _spike_threshold(alpha: Array, p: Array, c: Array) -> Array:
-    p = jnp.maximum(p, 1 - p)
-    frequent, rare = (2 * p - 1) + (1 - alpha) * (1 - p), (2 * p - 1) - (1 - alpha) * p
-    spikes = (rare > 0) & (p < 1)
-    p, pull = jnp.where(spikes, p, 0.75), jnp.where(spikes, rare, 1.0)
-    fall = (2 * p - 1) ** 2 + 2 * (1 - alpha) * p * (1 - p)
+    # In the rarer token's frequency, which is exact however small; that of the other is 1 to rounding.
+    q = jnp.minimum(p, 1 - p)
+    frequent, rare = 1 - q * (1 + alpha), alpha - q * (1 + alpha)
+    spikes = (rare > 0) & (q > 0)
+    q, pull = jnp.where(spikes, q, 0.25), jnp.where(spikes, rare, 1.0)
+    fall = (1 - 2 * q) ** 2 + 2 * (1 - alpha) * q * (1 - q)
+    log_two = jnp.log(2.0).astype(q.dtype)
 
     def excess(x: Array) -> Array:
-        # x = eta c / 2. The loss less log 2, with log(1 + e^y) = log 2 + y / 2 + log cosh(y / 2) so that nothing
-        # cancels: convex, zero at zero where it falls, so that its other root is the threshold.
-        return p * _log_cosh(x * frequent / 2) + (1 - p) * _log_cosh(x * pull / 2) - x * fall / 2
+        # x = eta c / 2. The loss less log 2: convex, zero at zero where it falls, so that its other root is the
+        # threshold. Near zero with log(1 + e^y) = log 2 + y / 2 + log cosh(y / 2), far from it as it stands, so that
+        # nothing cancels.
+        near = (1 - q) * _log_cosh(x * frequent / 2) + q * _log_cosh(x * pull / 2) - x * fall / 2
+        far = (1 - q) * jnp.log1p(jnp.exp(-x * frequent)) + q * (x * pull + jnp.log1p(jnp.exp(-x * pull))) - log_two
+        return jnp.where(x * fall < 1, near, far)
 
     # Here the rare token alone costs log 2.
-    root_above_zero = convex_root(excess, jnp.log(2.0).astype(p.dtype) / ((1 - p) * pull))
+    root_above_zero = convex_root(excess, log_two / (q * pull))
     return jnp.where(spikes, 2 / c * root_above_zero, jnp.inf)
 
 
@@ -238,7 +254,8 @@ def sharpness_at_zero(alpha: Number, frequency: Number, output_distance: Number 
         0.4907
     """
     alpha, frequency = jnp.broadcast_arrays(alpha, frequency)
-    spread = 1 - 4 * frequency * (1 - frequency) * (1 - alpha**2)
+    # 1 - 4 p_1 p_2 (1 - alpha^2), without the cancellation.
+    spread = (1 - 2 * frequency) ** 2 + 4 * frequency * (1 - frequency) * alpha**2
     return jnp.asarray(output_distance) / 8 * (1 + root(spread))
 
 

@@ -78,7 +78,7 @@ def minimizer(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"
         frequencies: p > 0, (N,).
 
     Raises:
-        ValueError: a frequency that is not positive.
+        ValueError: a frequency that is not positive, a relation that is not finite.
 
     Example:
         >>> found = minimizer(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))
@@ -89,8 +89,13 @@ def minimizer(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"
     """
     if (known := concrete(frequencies)) is not None:
         check_positive("frequencies", known)
+    if (known := concrete(relation)) is not None and not np.all(np.isfinite(known)):
+        raise ValueError(f"relation must be finite, but it is {known}")
     dtype = jnp.result_type(float, relation, frequencies)
-    return _minimizer(jnp.asarray(relation, dtype), jnp.asarray(frequencies, dtype))
+    lam, p = jnp.asarray(relation, dtype), jnp.asarray(frequencies, dtype)
+    # A traced NaN holds no token, and would be found without loss.
+    spoiled = jnp.sum(0 * lam) + jnp.sum(0 * p)
+    return jax.tree.map(lambda found: found + spoiled, _minimizer(lam, p))
 
 
 @jax.jit
