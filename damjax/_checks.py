@@ -33,8 +33,10 @@ def check_row_stochastic(name: str, weights: np.ndarray, agents: np.ndarray | No
         agent, column = np.argwhere(bad)[0]
         other, weight = column if agents is None else agents[agent, column], weights[agent, column]
         raise ValueError(f"{name} must be non-negative, but agent {agent} gives agent {other} the weight {weight:.6g}")
-    sums = weights.sum(axis=1)
-    if np.any(bad := np.abs(sums - 1) > ROW_SUM_TOLERANCE):
+    sums = weights.sum(axis=1, dtype=float)
+    # Half precision keeps two or three digits of every entry.
+    tolerance = ROW_SUM_TOLERANCE if weights.dtype.itemsize > 2 else 2e-2
+    if np.any(bad := np.abs(sums - 1) > tolerance):
         agent = int(np.argmax(bad))
         raise ValueError(
             f"{name} must be row-stochastic, but the row of agent {agent} sums to {sums[agent]:.6g};"

@@ -36,13 +36,15 @@ def _free_host_bytes() -> int:
     for place in (folder, *folder.parents):
         limit, used = _read(place / "memory.max", r"(\d+)"), _read(place / "memory.current", r"(\d+)")
         if limit is not None and used is not None:
-            free = min(free, limit - used)
+            # Files that were read count as used, until somebody needs their memory.
+            cached = _read(place / "memory.stat", r"^inactive_file (\d+)") or 0
+            free = min(free, limit - used + cached)
     return free
 
 
 def _read(path: Path, pattern: str) -> int | None:
     """The number that the pattern finds in a file; None where there is no such file or number (no limit is "max")."""
-    found = re.search(pattern, path.read_text()) if path.is_file() else None
+    found = re.search(pattern, path.read_text(), re.MULTILINE) if path.is_file() else None
     return int(found[1]) if found else None
 
 

@@ -145,6 +145,8 @@ def ridge_coefficients(
     """
     if objective.ridge is None:
         return None
+    if objective.gated and associations.gates is None:
+        raise ValueError("this objective needs gates in its associations, but gates is None")
     clock, ridge = time.astype(params.dtype), objective.ridge
 
     def matrix(gate: Array | None) -> Float[Array, "#dv #df"]:

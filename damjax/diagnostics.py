@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from damjax._checks import check_instance
-from damjax._layouts import Weights, as_interests
+from damjax._layouts import Weights, as_interests, stochastic_interests
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.domains import Box, Domain, FrobeniusBall, Unconstrained, known_shape
 from damjax.hindsight import best_in_hindsight
@@ -143,7 +143,7 @@ def _check(weights: Weights, associations: Stream, trace: Trace) -> None:
     if any(concrete(leaf) is None for leaf in jax.tree.leaves(given)):
         raise ValueError("weights, associations and trace must be concrete, but some are traced; diagnose outside jit")
     num_steps, num_agents = trace.params.shape[:2]
-    as_interests("weights", weights, num_agents)
+    stochastic_interests("weights", weights, num_agents)
     if (first := int(trace.info.time[0])) != 1:
         raise ValueError(f"trace must start with step 1 but starts with {first}; concatenate the traces of its parts")
     if num_steps < MIN_STEPS:
@@ -274,10 +274,14 @@ def _plateau_causes(run: _Run, best: _Best) -> list[tuple[np.ndarray, Words]]:
     num_steps = len(run.norms)
     last = run.params[-(num_steps // 4) :]
     # Averaged over time, since the noise of a large rate sets even agents in consensus apart.
-    spread, best_spread = _spread(last.mean(axis=0)), _spread(best.params)
+    start, end = run.params[0], last.mean(axis=0)
+    spread, best_spread = _spread(end), _spread(best.params)
+    # Memories that began alike and hardly moved, or moved apart, have not been driven together.
+    moved = _norms(end - start).max() > ROUNDING * best.norms.max()
+    driven = _spread(start) >= CONSENSUS * best_spread or (moved and _spread(end - start) < CONSENSUS * best_spread)
     applied, since = run.applied[-1], _first_of_last(run.applied) + 1
     reached = _norms(last).mean(axis=0) / np.maximum(best.norms, SMALL)
-    agreed = np.full(len(applied), best_spread > ALIKE and spread < CONSENSUS * best_spread)
+    agreed = np.full(len(applied), best_spread > ALIKE and spread < CONSENSUS * best_spread and driven)
     delayed = ~agreed & ((applied < run.wanted) | (since > LATE * num_steps))
 
     def consensus(n: int) -> str:

@@ -62,7 +62,7 @@ def positive_orthogonal(key: Key[Array, ""], *, key_dim: int, num_features: int)
     omega = directions * lengths[:, None]
 
     def feature_map(cue: Float[Array, "dk"]) -> Float[Array, "df"]:
-        x = cue / key_dim**0.25
+        x = _scaled(cue, key_dim)
         exponent = product(omega.astype(x.dtype), x) - jnp.sum(x * x) / 2
         return jnp.exp(exponent) / math.sqrt(num_features)
 
@@ -95,10 +95,17 @@ def taylor(*, key_dim: int, degree: int) -> FeatureMap:
     check_positive("degree", np.asarray(degree), allow_zero=True)
 
     def feature_map(cue: Float[Array, "dk"]) -> Float[Array, "df"]:
-        x = cue / key_dim**0.25
+        x = _scaled(cue, key_dim)
         powers = [jnp.ones(1, x.dtype)]
         for p in range(1, degree + 1):
             powers.append(jnp.kron(powers[-1], x) / math.sqrt(p))
         return jnp.concatenate(powers)
 
     return feature_map
+
+
+def _scaled(cue: Float[Array, "dk"], key_dim: int) -> Float[Array, "dk"]:
+    """x = k / dk^(1/4), of cues of the declared length: another would make another kernel."""
+    if jnp.shape(cue) != (key_dim,):
+        raise ValueError(f"key_dim must be the length of the cues, but it is {key_dim} and a cue has {jnp.shape(cue)}")
+    return cue / key_dim**0.25

@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 
-from damjax._checks import check_count
+from damjax._checks import check_count, check_positive
 
 # Ten agents, thirteen links, diameter four: a ring of six with a chord, and a second loop beside it. Long routes
 # and short ones and agents of degree two to four, so that the delays of different agents differ.
@@ -97,13 +97,15 @@ def random_geometric(num_agents: int, radius: float, seed: int) -> nx.Graph:
     """Agents at uniform places in the unit square, linked when nearer than ``radius``.
 
     Raises:
-        ValueError: the draw is not connected.
+        ValueError: a radius that is not positive, no seed, a draw that is not connected.
 
     Example:
         >>> nx.is_connected(random_geometric(12, 0.5, seed=0))
         True
     """
     check_count("num_agents", num_agents)
+    check_positive("radius", np.asarray(radius))
+    check_count("seed", seed, allow_zero=True)
     graph = nx.random_geometric_graph(num_agents, radius, seed=seed)
     return _connected(graph, f"random_geometric({num_agents}, {radius}, seed={seed})", "a larger radius")
 
@@ -112,13 +114,17 @@ def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
     """Each pair linked independently with ``probability``.
 
     Raises:
-        ValueError: the draw is not connected.
+        ValueError: a probability outside of [0, 1], no seed, a draw that is not connected.
 
     Example:
         >>> nx.is_connected(erdos_renyi(12, 0.4, seed=1))
         True
     """
     check_count("num_agents", num_agents)
+    check_positive("probability", np.asarray(probability), allow_zero=True)
+    if probability > 1:
+        raise ValueError(f"probability must lie in [0, 1], but it is {probability}")
+    check_count("seed", seed, allow_zero=True)
     graph = nx.gnp_random_graph(num_agents, probability, seed=seed)
     return _with_positions(
         _connected(graph, f"erdos_renyi({num_agents}, {probability}, seed={seed})", "a larger probability")
@@ -160,16 +166,21 @@ def canonical(graph: nx.Graph) -> nx.Graph:
     if not isinstance(graph, nx.Graph):
         raise ValueError(f"graph must be a networkx.Graph, but it is {graph!r}; see damjax.graphs")
     if graph.is_directed() or graph.is_multigraph():
-        raise ValueError(f"graph must be a plain undirected networkx.Graph, but it is a {type(graph).__name__}")
+        raise ValueError(
+            f"graph must be a plain undirected networkx.Graph, but it is a {type(graph).__name__};"
+            f" networkx.Graph(graph) makes one, with a link wherever there is one or more"
+        )
     if set(graph.nodes) != set(range(graph.number_of_nodes())):
         strangers = sorted(set(graph.nodes) - set(range(graph.number_of_nodes())), key=str)
         raise ValueError(
             f"graph must have the nodes 0..{graph.number_of_nodes() - 1}, but it has {strangers[:5]};"
-            f" networkx.convert_node_labels_to_integers renames them"
+            f" networkx.convert_node_labels_to_integers(graph, ordering='sorted', label_attribute='name') numbers them"
+            f" in their order and keeps their names"
         )
     if loops := sorted(nx.nodes_with_selfloops(graph)):
         raise ValueError(
-            f"graph must have no self-loops, but agents {loops} have one; an agent needs no link to itself"
+            f"graph must have no self-loops, since an agent needs no link to itself, but agents {loops[:5]} have one"
+            f" ({len(loops)} in all); graph.remove_edges_from(list(networkx.selfloop_edges(graph))) removes them"
         )
     same = nx.Graph()
     same.add_nodes_from(range(graph.number_of_nodes()))

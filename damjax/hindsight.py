@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from damjax._contractions import contract, product
-from damjax._layouts import Interests, Weights, as_interests
+from damjax._layouts import Interests, Weights, stochastic_interests
 from damjax._numerics import add_compensated, total
 from damjax._steps import check_parts, ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
@@ -197,7 +197,7 @@ def _best_by_samples(
     samples = _samples(objective, associations, steps[-1])
     _, num_agents, value_dim = samples.values.shape
     dtype = samples.values.dtype
-    interests = as_interests("weights", weights, num_agents).astype(dtype)
+    interests = stochastic_interests("weights", weights, num_agents).astype(dtype)
 
     def solve(start: Array, row: Interests, horizon: Array) -> tuple[Comparator, Array]:
         share = jnp.where((samples.times <= horizon)[:, None], row.weights[None], 0)
@@ -226,7 +226,7 @@ def _heard(samples: _Samples, agents: Int[Array, "K"] | None) -> _Samples:
 
 def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
     """What each agent is measured by: the sources' moments weighted by its interests."""
-    interests = as_interests("weights", weights, sources.linear.shape[1])
+    interests = stochastic_interests("weights", weights, sources.linear.shape[1])
     if isinstance(known_shape(domain), Unconstrained) and sources.hessian is None and sources.ridge is None:
         raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
     return jax.tree.map(jax.vmap(interests.total), sources)
@@ -269,6 +269,7 @@ def checked_horizons(horizons: Horizons) -> list[int]:
     steps = concrete(horizons)
     if steps is None:
         raise ValueError("horizons must be concrete step counts, but they are traced; close over them instead")
-    if steps.ndim != 1 or not np.issubdtype(steps.dtype, np.integer) or steps[0] < 1 or np.any(np.diff(steps) <= 0):
+    whole = steps.ndim == 1 and steps.size > 0 and np.issubdtype(steps.dtype, np.integer)
+    if not whole or steps[0] < 1 or np.any(np.diff(steps) <= 0):
         raise ValueError(f"horizons must be increasing positive step counts, but they are {steps.tolist()}")
     return steps.tolist()

@@ -55,7 +55,7 @@ class Seeds:
         >>> gap.loss.sel(algorithm="C-DOGD").values.tolist()
         [1.0, 1.0, 1.5]
         >>> gap.sweep.normal_interval().loss.sel(algorithm="C-DOGD").values.round(2).tolist()
-        [0.84, 1.49]
+        [0.45, 1.88]
     """
 
     def __init__(self, dataset: xr.Dataset):

@@ -166,9 +166,10 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
         )
     nx.draw_networkx_labels(graph, positions, ax=axes, font_size=8)
     for node in wanted:
+        x, y = positions[node]
         axes.annotate(
             rf"$\tau={delays[node]}$",
-            tuple(positions[node]),
+            (x, y),
             xytext=(0, -15),
             textcoords="offset points",
             ha="center",

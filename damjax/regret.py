@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from damjax._contractions import heeded, sum_last
-from damjax._layouts import Weights, as_interests
+from damjax._layouts import Weights, stochastic_interests
 from damjax._numerics import running_sums
 from damjax._steps import check_associations, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
@@ -45,7 +45,7 @@ def step_losses(
     if (now := concrete(time)) is not None and np.any(now < 1):
         raise ValueError(f"time must be a 1-based step count, but it is {now}")
     params, time = jnp.asarray(params), jnp.asarray(time)
-    interests = as_interests("weights", weights, params.shape[0]).astype(params.dtype)
+    interests = stochastic_interests("weights", weights, params.shape[0]).astype(params.dtype)
     check_associations(params, associations, objective)
     _, losses = recall(objective, objective.loss, params, associations, interests, time)
     total = sum_last(interests.weights * heeded(interests.weights, losses))
@@ -147,7 +147,7 @@ def static_regret(
         ((2, 2), True)
     """
     steps = checked_horizons(horizons)
-    expected = (np.shape(losses)[0], as_interests("weights", weights).shape[0])
+    expected = (np.shape(losses)[0], stochastic_interests("weights", weights).shape[0])
     if np.shape(losses) != expected:
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")
     if steps[-1] > losses.shape[0]:

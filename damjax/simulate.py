@@ -64,7 +64,8 @@ def simulate(
         The final state, and what was observed, every leaf with a leading T (by default a Trace).
 
     Raises:
-        ValueError: fields of unequal length, no num_steps for a function, shapes or dtypes that do not meet.
+        ValueError: fields of unequal length, no num_steps for a function, shapes or dtypes that do not meet, gates
+            outside of (0, 1].
 
     Warns:
         RuntimeWarning: a memory became NaN or infinite. Under jit and vmap nothing can be said at run time; look at
@@ -138,6 +139,7 @@ def _scan(
     else:
         check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
         num_steps = _length(associations, num_steps)
+        _check_gates(associations)
         read, slices = None, associations
 
     def body(state: Any, current: Any) -> tuple[Any, Any]:
@@ -170,6 +172,15 @@ def _scan_in_segments(
         state, tail = scan(state, jax.tree.map(lambda x: x[whole:], slices), length=rest)
         trace = jax.tree.map(lambda *halves: jnp.concatenate(halves), trace, tail)
     return state, trace
+
+
+def _check_gates(associations: Associations) -> None:
+    """Raise for gates that forget what they should keep, or keep more than there is; NaN shows in the memories."""
+    if associations.gates is None or (gates := concrete(associations.gates)) is None:
+        return
+    if np.any(wrong := (gates <= 0) | (gates > 1)):
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"associations.gates must lie in (0, 1], but gates{list(place)} is {gates[place]}")
 
 
 def _length(associations: Associations, num_steps: int | None) -> int:

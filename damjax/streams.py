@@ -38,8 +38,9 @@ class LinearModel(NamedTuple):
         return rho * self.common[None] + (1 - rho) * self.personal
 
     def associations(self, targets: Float[Array, "N dv dk"], time: Int[Array, ""] | int) -> Associations:
-        """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt; NaN past the end."""
-        keys, noise = (draws.at[time - 1].get(mode="fill", fill_value=jnp.nan) for draws in (self.keys, self.noise))
+        """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt; NaN outside of 1..T."""
+        at = jnp.where(jnp.asarray(time) < 1, len(self.keys), jnp.asarray(time) - 1)  # -1 would be the last
+        keys, noise = (draws.at[at].get(mode="fill", fill_value=jnp.nan) for draws in (self.keys, self.noise))
         return Associations(keys, respond(targets, keys) + noise)
 
 

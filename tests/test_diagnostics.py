@@ -204,6 +204,19 @@ def test_consensus_is_named_as_the_cause_of_a_plateau():
     assert found.value == pytest.approx(slopes.max())
 
 
+@pytest.mark.parametrize("rate", [0.0, 1e-5])
+def test_a_rate_that_moves_nothing_is_no_consensus(rate):
+    """Memories that began alike and stayed so, each interested in itself alone: nobody forced them together."""
+    stream, _ = problem()
+    alone = np.eye(10)
+    for start in (0.0, 1.0):
+        algorithm = damjax.ogd(DELTA, alone, learning_rate=rate, domain=BALL)
+        _, trace = damjax.simulate(algorithm, jnp.full((10, 5, 5), start), stream)
+        messages = [found.message for found in diagnose(DELTA, alone, BALL, stream, trace)]
+        assert any("rate is likely too" in message for message in messages)
+        assert not any("consensus" in message for message in messages)
+
+
 def test_no_consensus_is_seen_where_all_want_the_same():
     """A rate that is too small, and memories that agree because the best ones differ by less than a hundredth."""
     stream, _ = problem()

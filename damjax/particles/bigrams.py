@@ -16,8 +16,6 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from damjax._checks import check_count, check_distributions, check_positive
 from damjax._types import ArrayLike, concrete
 
-MAX_NAME = 256
-
 
 class Source(NamedTuple):
     """A bigram source over V tokens.
@@ -91,11 +89,12 @@ def source_from_text(
         check_count("num_tokens", num_tokens)
     if isinstance(text, Path):
         try:
-            text = text.read_text(encoding="utf-8")
+            text = text.read_text(encoding="utf-8-sig")  # without a byte order mark
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"text must be a readable file in UTF-8, but reading {text} gave: {error}") from error
-    elif len(text) < MAX_NAME and Path(text).is_file():
+    elif _is_file(text):
         raise ValueError(f"text must be a text or a pathlib.Path, but it is the name of a file; pass Path({text!r})")
+    text = text.removeprefix("\ufeff")
     ordered = sorted(Counter(text).items(), key=lambda item: (-item[1], item[0]))
     kept = ordered[:num_tokens]
     if len(kept) < 2:
@@ -117,6 +116,14 @@ def source_from_text(
         jnp.asarray(counts / counts.sum(axis=1, keepdims=True), dtype),
     )
     return source, "".join(index)
+
+
+def _is_file(text: str) -> bool:
+    """Whether the text is the name of a file; most texts are too long to be one."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def zipf_source(

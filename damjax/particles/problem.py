@@ -135,8 +135,9 @@ def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "
         [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     check_count("num_classes", num_classes)
-    if np.ndim(classes) != 1 or not jnp.issubdtype(jnp.asarray(classes).dtype, jnp.integer):
-        found = f"shape {np.shape(classes)} and dtype {jnp.asarray(classes).dtype}"
+    dtype_of = classes.dtype if hasattr(classes, "dtype") else np.asarray(classes).dtype
+    if np.ndim(classes) != 1 or not jnp.issubdtype(dtype_of, jnp.integer):
+        found = f"shape {np.shape(classes)} and dtype {dtype_of}"
         raise ValueError(f"classes must be integers, one a token, (N,), but they have {found}")
     if (known := concrete(classes)) is not None and not np.all((known >= 0) & (known < num_classes)):
         wrong = known[(known < 0) | (known >= num_classes)].flat[0]
