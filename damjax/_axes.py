@@ -75,9 +75,13 @@ def axis_labels(values: np.ndarray, static: bool) -> np.ndarray:
 
 
 def matching(name: str, labels: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Where a label, of the argument ``name``, stands among those of an axis; NaN is equal to itself here."""
+    """Where a label, of the argument ``name``, stands among those of an axis; NaN is equal to itself here.
+
+    A number that is none of them is taken for one that differs by rounding, as 0.3 from 0.1 + 0.2.
+    """
     if label.ndim:
         raise ValueError(f"{name} must hold one label per axis, but one is {label.tolist()}; arrays go by their place")
-    equal = labels == label
-    both_nan = (labels != labels) & bool(label != label)
-    return np.asarray(equal | both_nan)
+    equal = np.asarray((labels == label) | ((labels != labels) & bool(label != label)))
+    if equal.any() or labels.dtype.kind != "f" or label.dtype.kind != "f":
+        return equal
+    return np.isclose(labels, label, rtol=8 * np.finfo(labels.dtype).eps, atol=0)

@@ -34,17 +34,31 @@ def compute(work: Work, size: int, store: Store | None, progress: bool | str) ->
     rounds = _rounds(batches, pending, len(work.devices))
     total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
     title = progress if isinstance(progress, str) else "sweep"
-    hidden = not progress or jax.process_index() > 0
-    with tqdm(total=total, initial=int(known.sum()), desc=title, unit="run", disable=hidden) as bar:
-        for position, (numbers, results) in enumerate(_ahead(work, size, batches, rounds), 1):
-            # Devices that were left over have repeated a batch.
-            for number, lanes in zip(numbers, results, strict=False):
-                if store is not None:
-                    store.write(number, lanes)
-                keep(batches[number], lanes)
-            bar.set_postfix_str(f"chunk {position}/{len(rounds)}", refresh=False)
-            bar.update(sum(batches[number].size for number in numbers))
+    with tqdm(total=total, initial=int(known.sum()), desc=title, unit="run", disable=is_hidden(progress)) as bar:
+        try:
+            for position, (numbers, results) in enumerate(_ahead(work, size, batches, rounds), 1):
+                # Devices that were left over have repeated a batch.
+                for number, lanes in zip(numbers, results, strict=False):
+                    if store is not None:
+                        store.write(number, lanes)
+                    keep(batches[number], lanes)
+                bar.set_postfix_str(f"chunk {position}/{len(rounds)}", refresh=False)
+                bar.update(sum(batches[number].size for number in numbers))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_left_behind(int(known.sum()), plan.num_runs, store)) from None
     return _hosts.exchange(flat, known)
+
+
+def is_hidden(progress: bool | str) -> bool:
+    """Whether this process shows nothing of its progress."""
+    return not progress or jax.process_index() > 0
+
+
+def _left_behind(num_known: int, num_runs: int, store: Store | None) -> str:
+    """What a sweep that was stopped leaves, and how to go on."""
+    if store is None:
+        return f"stopped after {num_known} of {num_runs} runs, and none is kept, since the sweep has no store"
+    return f"stopped: {num_known} of {num_runs} runs are kept in {store.path}; call the same sweep again to go on"
 
 
 def _rounds(batches: Sequence[Batch], pending: Sequence[int], width: int) -> list[list[int]]:

@@ -18,10 +18,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from damjax._agreement import size_and_store
 from damjax._checks import check_count
-from damjax._compute import compute
+from damjax._compute import compute, is_hidden
 from damjax._plan import SEED, Plan, make_plan
 from damjax._programs import Device, as_seeds, signature, vectorizer
 from damjax._store import StoreError
@@ -78,6 +79,7 @@ def sweep(
         StoreError: the store holds something else, or another sweep, or is damaged; a ``run`` that calls back into
             Python for its results, which no store can tell from another one; a ValueError too.
         OSError: the store cannot be written to; what was finished is kept.
+        KeyboardInterrupt: it was stopped; the message says how much is kept, and where.
 
     Warns:
         RuntimeWarning: runs with NaN or infinite numbers; they are marked in ``finite`` and spoil no other run.
@@ -91,7 +93,10 @@ def sweep(
         ((2, 3, 4), True)
     """
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
-    size, opened = size_and_store(work, batch_size, memory, None if store is None else _folder(store))
+    title = progress if isinstance(progress, str) else "sweep"
+    # Before the bar of runs: large programs take a minute.
+    with tqdm(desc=f"{title}: compiling", bar_format="{desc}", leave=False, disable=is_hidden(progress)):
+        size, opened = size_and_store(work, batch_size, memory, None if store is None else _folder(store))
     flat = compute(work, size, opened, progress)
     return _labelled(flat, work, size)
 
@@ -115,7 +120,8 @@ def rerun(
 
     Args:
         run: as for ``sweep``.
-        at: the coordinates of the run: "seed" and every axis (of those that are zipped, one is enough).
+        at: the coordinates of the run: "seed" and every axis (of those that are zipped, one is enough), up to the
+            rounding of a number.
         batch_size: of the sweep, ``int(found["batch_size"])``.
         keys: as for ``sweep``.
         zipped: as for ``sweep``.

@@ -5,6 +5,8 @@ Each figure is written as PNG and PDF, with its numbers as CSV and every setting
 
 import argparse
 import importlib.util
+import os
+import platform
 import sys
 from pathlib import Path
 
@@ -46,6 +48,16 @@ FIGURES = {
     "noise": noise,
     "transformer": transformer,
 }
+
+
+STOPPED = 130  # what a shell calls a program that Ctrl-C ended
+
+
+def keep_programs() -> None:
+    """Let jax keep compiled programs between commands, a folder per machine, unless the user has named a folder."""
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "damjax" / platform.node()))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,6 +116,10 @@ def main(argv: list[str] | None = None) -> int:
         except damjax.StoreError as error:
             # A store of other runs is the user's to sort out; anything else is a defect.
             parser.error(f"--store: {error}")
+        except KeyboardInterrupt as stop:
+            hint = "the same command goes on from there" if args.store else "--store DIR keeps what is finished"
+            print(f"\n{name}: {stop or 'stopped'} ({hint})", file=sys.stderr)
+            return STOPPED
         if jax.process_index() == 0:
             print("\n".join(f"wrote {path}" for path in paths))
     return 0
@@ -112,4 +128,5 @@ def main(argv: list[str] | None = None) -> int:
 if __name__ == "__main__":
     # Before jax starts.
     damjax.use_every_core()
+    keep_programs()
     sys.exit(main())

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import damjax
 from damjax._work import Work
 from paper_figs import _experiment, _output, _sweeps, figure_1, sanity
-from paper_figs.__main__ import FIGURES, main
+from paper_figs.__main__ import FIGURES, keep_programs, main
 from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
 from paper_figs._problems import Protocol, Setting, draw_case, problems, seeds
 from paper_figs.particles import transformer
@@ -218,8 +218,8 @@ def test_a_store_resumes_and_refuses_other_runs(tmp_path, monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr(_experiment, "average_regret", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            main([*command, "--out", str(outs[0])])
+        assert main([*command, "--out", str(outs[0])]) == 130
+        assert "figure_1: stopped (the same command goes on from there)" in capsys.readouterr().err
     assert [path.name for path in (store / "figure_1").iterdir()] == ["tuning"]
     chunks = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
 
@@ -404,3 +404,19 @@ def test_a_regret_that_is_not_finite_stops_the_figure(monkeypatch):
         pytest.raises(FloatingPointError, match=r"OGD at Setting.* not finite; lower the rate constants"),
     ):
         figure_1.compute(protocol, quick=True)
+
+
+def test_compiled_programs_are_kept_between_commands(tmp_path, monkeypatch):
+    """In a folder of this machine, unless the user has named one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    used = lambda: jax.config.jax_compilation_cache_dir  # noqa: E731  # pyright: ignore[reportAttributeAccessIssue]
+    before = used()
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        keep_programs()
+        assert Path(used()).parent == tmp_path / "damjax"
+        jax.config.update("jax_compilation_cache_dir", "mine")
+        keep_programs()
+        assert used() == "mine"
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

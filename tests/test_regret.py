@@ -333,7 +333,8 @@ def test_nearly_dependent_cues_in_single_precision():
         found = regret.static_regret(losses, objective, alone, ball, stream, [4])
     best = hindsight.best_in_hindsight(objective, alone, ball, stream, [4])
     # Not the best with the direction of least weight left out, which loses 250.
-    assert abs(found[0, 0]) <= best.gap[0, 0] < 1
+    assert abs(found[0, 0]) <= best.gap[0, 0] < 25
+    assert abs(found[0, 0]) < 1
     np.testing.assert_allclose(best.params[0, 0], exact[0], rtol=1e-3)
 
 

@@ -1,7 +1,9 @@
 """Sweeps against plain loops: every run the same, wherever, however and how often it is computed."""
 
 import dataclasses
+import functools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import damjax
 from damjax import _hosts, _memory
 from damjax import _work as _work_module
 from damjax._plan import make_plan
+from damjax._work import Work
 from damjax.sweep import _work
 
 KEYS = jax.random.split(jax.random.key(0), 5)
@@ -572,3 +575,49 @@ def test_whole_algorithms_are_swept():
         warnings.simplefilter("error")
         found = quiet(run, keys=KEYS[:2], rate=[0.1, 0.3])
     np.testing.assert_allclose(found["value"], loops(run, KEYS[:2], [0.1, 0.3]), rtol=1e-9)
+
+
+def test_a_run_is_found_by_a_number_that_differs_by_rounding():
+    rho = np.array([0.1 + 0.2, 0.6, np.nan])
+    assert rho[0] != 0.3
+    found = quiet(noisy_at, keys=KEYS, rho=rho)
+    for at in (0.3, np.float64(0.3), rho[0]):
+        again = damjax.rerun(
+            noisy_at, at={"rho": at, "seed": 1}, batch_size=int(found["batch_size"]), keys=KEYS, rho=rho
+        )
+        np.testing.assert_array_equal(again, found["value"][0, 1])
+    single = np.array([0.6, 0.3], np.float32)
+    assert damjax.rerun(noisy_at, at={"rho": 0.6, "seed": 1}, batch_size=1, keys=KEYS, rho=single).shape == ()
+    for wrong in (0.3001, 0.0):
+        with pytest.raises(ValueError, match="at"):
+            damjax.rerun(noisy_at, at={"rho": wrong, "seed": 1}, batch_size=1, keys=KEYS, rho=rho)
+
+
+def noisy_at(key, rho):
+    return jnp.nan_to_num(rho) + jax.random.normal(key, dtype=rho.dtype)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_what_is_stopped_says_what_is_kept(tmp_path, monkeypatch, capsys, stored):
+    """Ctrl-C between the second and the third of five batches; and before the first bar it says that it compiles."""
+    finish, done = Work.finish, []
+
+    def stopping(work, started, size):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(started)
+        return finish(work, started, size)
+
+    store = tmp_path / "store" if stored else None
+    call = functools.partial(
+        damjax.sweep, noisy_at, keys=KEYS, rho=[1.0, 2.0, 3.0], batch_size=3, devices=jax.devices()[:1], store=store
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "finish", stopping)
+        message = (
+            rf"stopped: 6 of 15 runs are kept in {re.escape(str(store))}; call" if stored else "none is kept, since"
+        )
+        with pytest.raises(KeyboardInterrupt, match=message):
+            call(progress="a title")
+    assert "a title: compiling" in capsys.readouterr().err
+    assert call(progress=False)["value"].shape == (3, 5)
