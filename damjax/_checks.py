@@ -6,6 +6,7 @@ Only concrete NumPy values come here; whoever may hold tracers asks ``_types.con
 import numpy as np
 
 ROW_SUM_TOLERANCE = 1e-4
+LONGEST_SHOWN = 100  # characters of a value in a message
 
 
 def check_square(name: str, shape: tuple[int, ...], num_agents: int | None = None) -> None:
@@ -134,7 +135,9 @@ def check_count(name: str, number: object, *, allow_zero: bool = False) -> None:
 def check_instance(name: str, value: object, kind: type, fix: str) -> None:
     """Raise unless ``value`` is what the library's own factories make."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be of type {kind.__name__}, but it is {value!r}; {fix}")
+        shown = repr(value)
+        found = shown if len(shown) < LONGEST_SHOWN else f"of type {type(value).__name__}"
+        raise ValueError(f"{name} must be of type {kind.__name__}, but it is {found}; {fix}")
 
 
 def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from damjax._checks import (
     check_delays,
     check_delays_shape,
     check_doubly_stochastic,
+    check_instance,
     check_square,
     check_whole_delays,
 )
@@ -103,6 +104,7 @@ def ogd(
         return init_state(params, num_agents, transform)
 
     def step(state: OgdState, associations: Associations) -> tuple[OgdState, Info]:
+        check_instance("state", state, OgdState, "it comes from this algorithm's init")
         check_associations(state.params, associations, objective)
         interests = wanted.astype(state.params.dtype)
         time = state.step + 1
@@ -174,6 +176,7 @@ def c_dogd(
         return init_state(params, num_agents, transform)
 
     def step(state: OgdState, associations: Associations) -> tuple[OgdState, Info]:
+        check_instance("state", state, OgdState, "it comes from this algorithm's init")
         check_associations(state.params, associations, objective)
         time = state.step + 1
         clock = time.astype(state.params.dtype)
@@ -313,6 +316,7 @@ def dam_togd(
         )
 
     def step(state: DamTogdState, associations: Associations) -> tuple[DamTogdState, Info]:
+        check_instance("state", state, DamTogdState, "it comes from this algorithm's init")
         check_associations(state.params, associations, objective)
         if state.residuals.shape[0] != length:
             raise ValueError(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from damjax._checks import check_instance
 from damjax._contractions import contract, product
 from damjax._layouts import Interests, Weights, stochastic_interests
 from damjax._numerics import add_compensated, total
@@ -236,6 +237,7 @@ def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]],
     """The associations of a step by its 1-based time."""
     if callable(associations):
         return associations
+    check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     length = jnp.shape(associations.keys)[0]
     if num_steps > length:
         raise ValueError(f"horizons must be at most the {length} steps of associations, but one is {num_steps}")

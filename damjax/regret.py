@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from damjax._checks import check_instance
 from damjax._contractions import heeded, sum_last
 from damjax._layouts import Weights, stochastic_interests
 from damjax._numerics import running_sums
@@ -97,6 +98,12 @@ def personalized_losses(
         >>> personalized_losses(damjax.objectives.delta_net(), jnp.eye(1), jnp.zeros((3, 1, 1, 2)), stream).tolist()
         [[2.0], [2.0], [2.0]]
     """
+    if not hasattr(trace_params, "shape") or np.ndim(trace_params) != 4:
+        raise ValueError(
+            f"trace_params must be an array of memories (T, N, dv, df), as trace.params of what simulate records, but"
+            f" it is {type(trace_params).__name__} of shape {getattr(trace_params, 'shape', None)}"
+        )
+    check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     times = jnp.arange(1, trace_params.shape[0] + 1)
     return jax.vmap(step_losses, in_axes=(None, None, 0, 0, 0))(objective, weights, trace_params, associations, times)
 

@@ -81,6 +81,7 @@ def simulate(
         >>> norms.shape, int(state.step)
         ((30, 2), 30)
     """
+    _check_algorithm(algorithm)
     return _scan(algorithm, algorithm.init(params), associations, observe, num_steps, checkpoint_every, unroll)
 
 
@@ -118,6 +119,9 @@ def resume(
         >>> int(state.step)
         30
     """
+    _check_algorithm(algorithm)
+    if not (hasattr(state, "step") and hasattr(state, "params")):
+        raise ValueError(f"state must be what simulate or resume returned first, but it is {type(state).__name__}")
     return _scan(algorithm, state, associations, observe, num_steps, checkpoint_every, unroll)
 
 
@@ -172,6 +176,14 @@ def _scan_in_segments(
         state, tail = scan(state, jax.tree.map(lambda x: x[whole:], slices), length=rest)
         trace = jax.tree.map(lambda *halves: jnp.concatenate(halves), trace, tail)
     return state, trace
+
+
+def _check_algorithm(algorithm: Algorithm) -> None:
+    """Raise unless it is a pair of functions, the library's own or another's."""
+    if not (callable(getattr(algorithm, "init", None)) and callable(getattr(algorithm, "step", None))):
+        raise ValueError(
+            f"algorithm must have init and step, as what damjax.ogd(..) returns has, but it is {algorithm!r}"
+        )
 
 
 def _check_gates(associations: Associations) -> None:

@@ -177,6 +177,13 @@ WRONG: dict[str, list[Any]] = {
         lambda: bounds.constants(DELTA, BALL, jax.tree.map(lambda x: x[0], STREAM)),
         lambda: bounds.constants(DELTA, BALL, STREAM.keys),  # pyright: ignore[reportArgumentType]
         lambda: diagnose(associations=jax.tree.map(lambda x: x[1:], STREAM)),
+        lambda: static_regret(associations=[STREAM.keys, STREAM.values]),
+        lambda: static_regret(associations=(STREAM.keys, STREAM.values)),
+        lambda: static_regret(associations=STREAM.keys),
+        lambda: hindsight.moments(DELTA, None, [3]),  # pyright: ignore[reportArgumentType]
+        lambda: regret.personalized_losses(DELTA, EQUAL, jnp.zeros((T, N, 2, 2)), [STREAM]),  # pyright: ignore
+        lambda: damjax.simulate(ogd(), ZEROS, None),  # pyright: ignore[reportArgumentType]
+        lambda: damjax.simulate(ogd(), ZEROS, [STREAM.keys, STREAM.values]),  # pyright: ignore[reportArgumentType]
     ],
     "horizons": [
         lambda: static_regret(horizons=[3, 2]),
@@ -194,6 +201,29 @@ WRONG: dict[str, list[Any]] = {
         lambda: damjax.simulate(ogd(), ZEROS, lambda time: jax.tree.map(lambda x: x[0], STREAM)),
         lambda: streams.linear_model(KEY, num_steps=0),
     ],
+    "algorithm": [
+        lambda: damjax.simulate(None, ZEROS, STREAM),  # pyright: ignore[reportArgumentType]
+        lambda: damjax.simulate(damjax.ogd, ZEROS, STREAM),  # pyright: ignore[reportArgumentType]
+        lambda: damjax.resume("ogd", None, STREAM),  # pyright: ignore[reportArgumentType]
+    ],
+    "state": [
+        lambda: damjax.resume(ogd(), ZEROS, STREAM),
+        lambda: damjax.resume(ogd(), None, STREAM),
+        lambda: damjax.resume(dam_togd(), ogd().init(ZEROS), STREAM),
+        lambda: damjax.resume(ogd(), dam_togd().init(ZEROS), STREAM),
+        lambda: damjax.resume(dam_togd(max_delay=2), dam_togd().init(ZEROS), STREAM),
+    ],
+    "trace_params": [
+        lambda: regret.personalized_losses(DELTA, EQUAL, damjax.simulate(ogd(), ZEROS, STREAM)[1], STREAM),
+        lambda: regret.personalized_losses(DELTA, EQUAL, ZEROS, STREAM),
+        lambda: regret.personalized_losses(DELTA, EQUAL, None, STREAM),  # pyright: ignore[reportArgumentType]
+    ],
+    "optimizer": [
+        lambda: particles.descent(particles.particle_system(2, 2), optax.sgd),  # pyright: ignore[reportArgumentType]
+        lambda: particles.descent(particles.particle_system(2, 2), -1.0),
+        lambda: particles.descent(particles.particle_system(2, 2), "sgd"),  # pyright: ignore[reportArgumentType]
+    ],
+    "memory": [lambda: particles.descent(None, 0.1)],  # pyright: ignore[reportArgumentType]
     "unroll": [lambda: damjax.simulate(ogd(), ZEROS, STREAM, unroll=0)],
     "checkpoint_every": [lambda: damjax.simulate(ogd(), ZEROS, STREAM, checkpoint_every=0)],
     "radius": [

@@ -70,13 +70,15 @@ def descent(memory: Memory, optimizer: optax.GradientTransformation | LearningRa
         [5.125, -4.625]
 
     Raises:
-        ValueError: a step size that is negative or not finite.
+        ValueError: a step size that is negative or not finite, an optimizer that was not called.
 
     Source: [LAM] eq. (4), and the particle system of sec. 3.
     """
     check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
     if not isinstance(optimizer, optax.GradientTransformation):
         _check_rate("optimizer, a step size,", optimizer)
+        if callable(optimizer) and isinstance(optimizer(1), optax.GradientTransformation):
+            raise ValueError(f"optimizer must be made, as optax.sgd(0.1) is, but it is the factory {optimizer!r}")
         optimizer = optax.sgd(optimizer)  # pyright: ignore[reportArgumentType]
 
     def init(params: Any) -> State:
