@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--store: {error}")
         except KeyboardInterrupt as stop:
             hint = "the same command goes on from there" if args.store else "--store DIR keeps what is finished"
-            print(f"\n{name}: {stop or 'stopped'} ({hint})", file=sys.stderr)
+            print(f"\n{name}: {str(stop) or 'stopped'} ({hint})", file=sys.stderr)
             return STOPPED
         if jax.process_index() == 0:
             print("\n".join(f"wrote {path}" for path in paths))

@@ -71,7 +71,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         problem = particles.Problem(gram, jnp.eye(2), frequencies, particles.one_hot(classes, 2))
         read = _common.train(memory, protocol.learning_rate, problem, protocol.num_steps)
         support = particles.binary.support(problem)
-        positive = jnp.all(support > 0)
+        positive = jnp.all((support > 0) & jnp.isfinite(support))
         spread = jnp.max(read.margins, axis=1) - jnp.min(read.margins, axis=1)
         return {
             "losses": read.losses[times],
