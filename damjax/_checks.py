@@ -132,6 +132,20 @@ def check_count(name: str, number: object, *, allow_zero: bool = False) -> None:
         )
 
 
+def check_gates_given(gated: bool, gates: object) -> None:
+    """Raise unless there are gates where the objective needs them."""
+    if gated and gates is None:
+        raise ValueError("this objective needs gates in its associations, but gates is None")
+
+
+def check_gates(name: str, gates: np.ndarray) -> None:
+    """Raise for gates that forget what they should keep, or keep more than there is; a NaN is for others to see."""
+    if np.any(wrong := (gates <= 0) | (gates > 1)):
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        entry = f"gates[{', '.join(map(str, place))}]"
+        raise ValueError(f"{name} must be in (0, 1], but {entry} is {gates[place]}")
+
+
 def check_instance(name: str, value: object, kind: type, fix: str) -> None:
     """Raise unless ``value`` is what the library's own factories make."""
     if not isinstance(value, kind):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,8 +34,7 @@ def compute(work: Work, size: int, store: Store | None, progress: bool | str) ->
             pending.append(number)
     rounds = _rounds(batches, pending, len(work.devices))
     total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
-    title = progress if isinstance(progress, str) else "sweep"
-    with tqdm(total=total, initial=int(known.sum()), desc=title, unit="run", disable=is_hidden(progress)) as bar:
+    with bar_of(progress, total=total, initial=int(known.sum()), unit="run") as bar:
         try:
             for position, (numbers, results) in enumerate(_ahead(work, size, batches, rounds), 1):
                 # Devices that were left over have repeated a batch.
@@ -49,9 +49,10 @@ def compute(work: Work, size: int, store: Store | None, progress: bool | str) ->
     return _hosts.exchange(flat, known)
 
 
-def is_hidden(progress: bool | str) -> bool:
-    """Whether this process shows nothing of its progress."""
-    return not progress or jax.process_index() > 0
+def bar_of(progress: bool | str, phase: str = "", **options: Any) -> tqdm:
+    """A bar under the title of the sweep; the first process alone shows it, and none where there is no progress."""
+    title = progress if isinstance(progress, str) else "sweep"
+    return tqdm(desc=title + phase, disable=not progress or jax.process_index() > 0, **options)
 
 
 def _left_behind(num_known: int, num_runs: int, store: Store | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_instance
+from damjax._checks import check_gates_given, check_instance
 from damjax._contractions import sum_last
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
@@ -97,9 +97,8 @@ def check_associations(params: Array, associations: Associations, objective: Obj
             f"params has feature dimension df = {feature_dim}, but the objective maps keys of length {keys.shape[1]} to"
             f" {features.shape[0]} features; make the memories (N, dv, {features.shape[0]})"
         )
-    if objective.gated:
-        if gates is None:
-            raise ValueError("this objective needs gates in its associations, but gates is None")
+    check_gates_given(objective.gated, gates)
+    if objective.gated and gates is not None:
         shapes = [
             (num_agents,),
             *((num_agents, rows, columns) for rows in (1, value_dim) for columns in (1, feature_dim)),
@@ -145,8 +144,7 @@ def ridge_coefficients(
     """
     if objective.ridge is None:
         return None
-    if objective.gated and associations.gates is None:
-        raise ValueError("this objective needs gates in its associations, but gates is None")
+    check_gates_given(objective.gated, associations.gates)
     clock, ridge = time.astype(params.dtype), objective.ridge
 
     def matrix(gate: Array | None) -> Float[Array, "#dv #df"]:

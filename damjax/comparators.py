@@ -6,7 +6,7 @@ the same in every row of U, and then it is part of C; which leaves a problem tha
 features:
 
 - Frobenius ball: U(lam) = B (C + lam I)^-1 with lam >= 0 the root of ||U(lam)|| = R, or 0 if U(0) is inside;
-- box: the clipped entrywise minimiser without C, else projected accelerated gradient;
+- box: the clipped entrywise minimiser without C, else projected Newton steps and projected accelerated gradient;
 - unconstrained: the minimiser of least norm.
 
 Any other convex loss goes by projected accelerated gradient. Every answer comes with its Frank-Wolfe gap

@@ -130,6 +130,7 @@ def diagnose(
         [('divergence', (0, 1))]
     """
     _check(weights, associations, trace)
+    known_shape(domain)
     finite = np.asarray(trace.info.finite)
     if not finite.all():
         return (_not_finite(finite, domain),)
@@ -157,7 +158,7 @@ def _check(weights: Weights, associations: Stream, trace: Trace) -> None:
 def _measure(objective: Objective, weights: Weights, domain: Domain, associations: Stream, trace: Trace) -> _Run:
     params, num_steps = np.asarray(trace.params, float), trace.params.shape[0]
     bounded_below = objective.curvature is not None and not _is_linear(objective)
-    exists = bounded_below or not isinstance(known_shape(domain), Unconstrained)
+    exists = bounded_below or not isinstance(domain.shape, Unconstrained)
     return _Run(
         objective,
         domain,
@@ -201,7 +202,7 @@ def _findings(sign: str, values: np.ndarray, shown: np.ndarray, threshold: float
 def _not_finite(finite: np.ndarray, domain: Domain) -> Finding:
     agents, first = np.flatnonzero(~finite.all(axis=0)), int(np.argmin(finite.all(axis=1))) + 1
     cause = "the set is bounded, so look for NaN in the stream and the rate, and for delays beyond max_delay"
-    if isinstance(known_shape(domain), Unconstrained):
+    if isinstance(domain.shape, Unconstrained):
         cause = "the rate is likely too large and no projection holds the memories: lower it, or use frobenius_ball"
     message = f"Memories became NaN or infinite, the first in step {first}; {cause}."
     return Finding("divergence", float("inf"), NORM_RATIO, tuple(agents.tolist()), message)
@@ -213,7 +214,7 @@ def _divergence(run: _Run) -> list[Finding]:
     ratios, ran_away, held = _diverged(run, best)
 
     def cause(n: int) -> str:
-        if isinstance(known_shape(run.domain), Unconstrained):
+        if isinstance(run.domain.shape, Unconstrained):
             return "the rate is likely too large and no projection holds the memory; lower it, or use frobenius_ball."
         times = _reach(run) / max(best.norms[n], SMALL)
         return f"the rate is likely too large, and the set too: it reaches {times:.3g} times the best memory's norm."
@@ -342,7 +343,7 @@ def _boundary(run: _Run) -> list[Finding]:
     if run.best is None or _is_linear(run.objective):
         return []
     best = run.best.params
-    match known_shape(run.domain):
+    match run.domain.shape:
         case FrobeniusBall(radius):
             values, threshold = run.best.norms / float(radius), ON_BOUNDARY
             words = "The best memory's norm is {:.4g} times the radius of the ball"
@@ -367,7 +368,7 @@ def _is_linear(objective: Objective) -> bool:
 
 def _reach(run: _Run) -> float:
     """The largest norm in the set."""
-    match known_shape(run.domain):
+    match run.domain.shape:
         case FrobeniusBall(radius):
             return float(radius)
         case Box(lower, upper):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_count, check_instance
+from damjax._checks import check_count, check_gates, check_instance
 from damjax._types import Algorithm, ArrayLike, Associations, Info, concrete
 
 Stream = Associations | Callable[[Int[Array, ""]], Associations]
@@ -143,7 +143,8 @@ def _scan(
     else:
         check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
         num_steps = _length(associations, num_steps)
-        _check_gates(associations)
+        if associations.gates is not None and (gates := concrete(associations.gates)) is not None:
+            check_gates("associations.gates", gates)
         read, slices = None, associations
 
     def body(state: Any, current: Any) -> tuple[Any, Any]:
@@ -184,15 +185,6 @@ def _check_algorithm(algorithm: Algorithm) -> None:
         raise ValueError(
             f"algorithm must have init and step, as what damjax.ogd(..) returns has, but it is {algorithm!r}"
         )
-
-
-def _check_gates(associations: Associations) -> None:
-    """Raise for gates that forget what they should keep, or keep more than there is; NaN shows in the memories."""
-    if associations.gates is None or (gates := concrete(associations.gates)) is None:
-        return
-    if np.any(wrong := (gates <= 0) | (gates > 1)):
-        place = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(f"associations.gates must lie in (0, 1], but gates{list(place)} is {gates[place]}")
 
 
 def _length(associations: Associations, num_steps: int | None) -> int:

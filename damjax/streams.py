@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_count, check_positive
+from damjax._checks import check_count, check_gates, check_positive
 from damjax._contractions import sum_last
 from damjax._types import ArrayLike, Associations, concrete
 
@@ -211,7 +211,7 @@ def _check_used(name: str, given: np.ndarray, used: np.ndarray) -> None:
     if np.issubdtype(given.dtype, np.integer):
         refuse(kept != exact, changed)
     if name == "gates":
-        refuse(~((kept > 0) & (kept <= 1)), "in (0, 1], but {entry} is {given}")
+        check_gates(name, kept)
         return
     # Of Unix seconds, say, single precision keeps one in a hundred.
     spread = np.ptp(exact, axis=(0, 1)) if exact.size else np.zeros(exact.shape[2:])

@@ -18,11 +18,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from damjax._agreement import size_and_store
 from damjax._checks import check_count
-from damjax._compute import compute, is_hidden
+from damjax._compute import bar_of, compute
 from damjax._plan import SEED, Plan, make_plan
 from damjax._programs import Device, as_seeds, signature, vectorizer
 from damjax._store import StoreError
@@ -93,9 +92,8 @@ def sweep(
         ((2, 3, 4), True)
     """
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
-    title = progress if isinstance(progress, str) else "sweep"
     # Before the bar of runs: large programs take a minute.
-    with tqdm(desc=f"{title}: compiling", bar_format="{desc}", leave=False, disable=is_hidden(progress)):
+    with bar_of(progress, ": compiling", bar_format="{desc}", leave=False):
         size, opened = size_and_store(work, batch_size, memory, None if store is None else _folder(store))
     flat = compute(work, size, opened, progress)
     return _labelled(flat, work, size)

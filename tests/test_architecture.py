@@ -53,7 +53,7 @@ ALLOWED = {
     "_compute": ({"_hosts", "_plan", "_store", "_work"}, {"jax", "numpy", "tqdm"}),
     "sweep": (
         {"_agreement", "_checks", "_compute", "_plan", "_programs", "_store", "_work", "labelled"},
-        {"jax", "numpy", "tqdm"},
+        {"jax", "numpy"},
     ),
     "_convex": (BASE | {"domains"}, ARRAYS),
     "comparators": (BASE | {"domains", "_convex"}, ARRAYS),

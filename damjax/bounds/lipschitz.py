@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from damjax._checks import check_instance
+from damjax._checks import check_gates_given, check_instance
 from damjax._types import ArrayLike, Associations
 from damjax.domains import Box, Domain, FrobeniusBall, known_shape
 from damjax.objectives import Objective
@@ -60,8 +60,7 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
         raise ValueError(
             f"associations must be a whole stream with keys (steps, agents, dk), but their shape is {keys.shape}"
         )
-    if objective.gated and gates is None:
-        raise ValueError("this objective needs gates in its associations, but gates is None")
+    check_gates_given(objective.gated, gates)
     num_features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(keys.shape[2:], keys.dtype)).shape[0]
     memory = (values.shape[2], num_features)
 
