@@ -62,18 +62,12 @@ def mean_interval(
     return mean, mean - half_width, mean + half_width
 
 
-def are_positive(samples: Mapping[str, Num[np.ndarray, "seeds points"]]) -> bool:
-    """Whether a quantity may be taken to be positive by its nature: every seed of every curve at every point is.
-
-    Example:
-        >>> are_positive({"OGD": np.array([[1.0, 0.5]])}), are_positive({"OGD": np.array([[1.0, 0.0]])})
-        (True, False)
-    """
-    return all(np.all(values > 0) for values in samples.values())
-
-
 def curves(
-    axes: Axes, x: Sequence[float] | np.ndarray, samples: Mapping[str, Float[np.ndarray, "seeds points"]]
+    axes: Axes,
+    x: Sequence[float] | np.ndarray,
+    samples: Mapping[str, Float[np.ndarray, "seeds points"]],
+    *,
+    positive: bool = False,
 ) -> None:
     """One line per entry of ``samples``: mean over seeds, with its 95% interval as a band.
 
@@ -81,6 +75,7 @@ def curves(
         axes: to draw on.
         x: (points,).
         samples: name -> (seeds, points), at most as many names as ``STYLES``.
+        positive: as for ``mean_interval``: for a logarithmic axis.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -91,7 +86,6 @@ def curves(
     """
     if len(samples) > len(STYLES):
         raise ValueError(f"samples must hold at most {len(STYLES)} curves, which is all that can be told apart in grey")
-    positive = are_positive(samples)
     for style, (name, values) in zip(STYLES, samples.items(), strict=False):
         mean, low, high = mean_interval(values, positive=positive)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)

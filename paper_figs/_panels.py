@@ -21,19 +21,31 @@ class Panel(NamedTuple):
         x: (points,).
         samples: curve -> (seeds, points).
         columns: what else is known of each point: column of the table -> curve -> one value, or one per point.
+        log: whether the axis of the values is logarithmic.
     """
 
     label: str
     x: np.ndarray
     samples: Mapping[str, np.ndarray]
     columns: Mapping[str, Mapping[str, Sequence[float]]] = {}
+    log: bool = True
+
+    @property
+    def positive(self) -> bool:
+        """Whether intervals are those of logarithms: on a logarithmic axis, of what is positive everywhere."""
+        return self.log and all(np.all(values > 0) for values in self.samples.values())
+
+    def curves(self, axes: Axes) -> None:
+        """Draw mean and interval of every curve."""
+        plotting.curves(axes, self.x, self.samples, positive=self.positive)
 
 
 def draw(axes: Axes, panel: Panel, title: str, ylabel: str, *, ticks: Sequence[float] = DECADES) -> None:
-    """Curves with their intervals, on a logarithmic value axis."""
-    plotting.curves(axes, panel.x, panel.samples)
+    """Curves with their intervals and what the axes are."""
+    panel.curves(axes)
     axes.set(xlabel=panel.label, title=title, ylabel=ylabel)
-    plotting.log_axis(axes.yaxis, ticks)
+    if panel.log:
+        plotting.log_axis(axes.yaxis, ticks)
 
 
 def tables(
@@ -49,7 +61,7 @@ def tables(
     summary, runs = [], []
     for kind, panel in panels.items():
         for name, samples in panel.samples.items():
-            mean, low, high = plotting.mean_interval(samples, positive=plotting.are_positive(panel.samples))
+            mean, low, high = plotting.mean_interval(samples, positive=panel.positive)
             for i, x in enumerate(panel.x.tolist()):
                 known = {
                     column: values[name][i if len(values[name]) > 1 else 0] for column, values in panel.columns.items()

@@ -116,7 +116,7 @@ def draw(found: Links, protocol) -> Figure:
 def panels(found: Links) -> dict[str, Panel]:
     """The numbers as a table has them."""
     names = np.array([f"{a}-{b}" for a, b in found.links])
-    return {"links": Panel("link", names, {"gain in percent": found.gains})}
+    return {"links": Panel("link", names, {"gain in percent": found.gains}, log=False)}
 
 
 make = _output.maker("sensitivity", PROTOCOL, QUICK, compute, draw, panels)

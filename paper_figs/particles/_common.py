@@ -85,13 +85,9 @@ def by_rate(rates: Iterable[float], curves: Iterable[Any]) -> dict[str, Any]:
     return {rf"$\eta$ = {rate:g}": curve for rate, curve in zip(rates, curves, strict=True)}
 
 
-def draw_against_steps(axes: Axes, panel: Panel, title: str, ylabel: str, *, log: bool = True) -> None:
-    """Curves against steps on a logarithmic axis; ``log`` says whether the values have one too."""
-    if log:
-        _panels.draw(axes, panel, title, ylabel, ticks=_panels.POWERS)
-    else:
-        plotting.curves(axes, panel.x, panel.samples)
-        axes.set(xlabel=panel.label, title=title, ylabel=ylabel)
+def draw_against_steps(axes: Axes, panel: Panel, title: str, ylabel: str) -> None:
+    """Curves against steps on a logarithmic axis."""
+    _panels.draw(axes, panel, title, ylabel, ticks=_panels.POWERS)
     plotting.log_axis(axes.xaxis, _panels.POWERS)
 
 

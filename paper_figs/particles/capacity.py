@@ -132,9 +132,9 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         "best memory": by_seed(errors["best"]),
     }
     return {
-        "separable": Panel("d / N", ratios, fractions),
-        "cover": Panel("d / N", ratios, expected),
-        "accuracy": Panel("rank of the token", ranks, accuracy),
+        "separable": Panel("d / N", ratios, fractions, log=False),
+        "cover": Panel("d / N", ratios, expected, log=False),
+        "accuracy": Panel("rank of the token", ranks, accuracy, log=False),
         "errors": Panel("dimension d", np.array(protocol.gap_dims), rates),
     }
 
@@ -144,12 +144,12 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(10.5, 3.6), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
-        plotting.curves(left, panels["separable"].x, panels["separable"].samples)
+        panels["separable"].curves(left)
         _common.draw_closed_form(left, panels["cover"])
         left.set(xlabel="d / N", ylabel="fraction of runs without error", ylim=(-0.03, 1.03))
         left.set_title("(a) two random classes; lines: Cover's theorem")
         accuracy = panels["accuracy"]
-        plotting.curves(middle, accuracy.x, accuracy.samples)
+        accuracy.curves(middle)
         middle.set(xlabel=accuracy.label, ylabel="accuracy after training", ylim=(-0.03, 1.03))
         middle.set_title(f"(b) recall by rank, N = M = {protocol.num_tokens}")
         plotting.log_axis(middle.xaxis, _panels.DECADES)

@@ -98,9 +98,9 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
             scaled[name] = scale * loss[positive]
             limits[name] = np.broadcast_to(limit[positive][:, None], scaled[name].shape)
     return {
-        "scaled": Panel(STEP, times, scaled),
-        "limits": Panel(STEP, times, limits),
-        "spreads": Panel(STEP, times, spreads),
+        "scaled": Panel(STEP, times, scaled, log=False),
+        "limits": Panel(STEP, times, limits, log=False),
+        "spreads": Panel(STEP, times, spreads, log=False),
         "losses": Panel(STEP, times, losses),
     }
 
@@ -111,11 +111,11 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         figure = Figure(figsize=(10.5, 3.5), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         title = r"(a) loss times step; lines: $1^\top K^{-1} 1$"
-        _common.draw_against_steps(left, panels["scaled"], title, r"$\eta$ c t L", log=False)
+        _common.draw_against_steps(left, panels["scaled"], title, r"$\eta$ c t L")
         for line, limit in zip(left.get_lines(), panels["limits"].samples.values(), strict=True):
             left.axhline(limit.mean(), color=line.get_color(), linewidth=0.8)
         title = "(b) spread of the margins"
-        _common.draw_against_steps(middle, panels["spreads"], title, "largest less smallest margin (nats)", log=False)
+        _common.draw_against_steps(middle, panels["spreads"], title, "largest less smallest margin (nats)")
         _common.draw_against_steps(right, panels["losses"], "(c) low rank: loss", LOSS)
         left.set_ylim(bottom=0)
         for axes in (left, middle, right):

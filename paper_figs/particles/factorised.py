@@ -116,9 +116,9 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         first += len(shape.learning_rates)
     tuned = {"learning_rate": rates}
     return {
-        "losses": Panel(STEP, times, losses, tuned),
-        "errors": Panel(STEP, times, errors, tuned),
-        "accuracy": Panel("rank of the token", ranks, accuracy, tuned),
+        "losses": Panel(STEP, times, losses, tuned, log=False),
+        "errors": Panel(STEP, times, errors, tuned, log=False),
+        "accuracy": Panel("rank of the token", ranks, accuracy, tuned, log=False),
     }
 
 
@@ -127,10 +127,10 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(10.5, 3.6), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
-        _common.draw_against_steps(left, panels["losses"], "(a) loss", LOSS, log=False)
-        _common.draw_against_steps(middle, panels["errors"], "(b) error rate", "error rate", log=False)
+        _common.draw_against_steps(left, panels["losses"], "(a) loss", LOSS)
+        _common.draw_against_steps(middle, panels["errors"], "(b) error rate", "error rate")
         accuracy = panels["accuracy"]
-        plotting.curves(right, accuracy.x, accuracy.samples)
+        accuracy.curves(right)
         right.set(title="(c) accuracy by rank, at the end", xlabel=accuracy.label, ylabel="accuracy")
         plotting.log_axis(right.xaxis, _panels.DECADES)
         for axes in (left, middle, right):

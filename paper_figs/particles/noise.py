@@ -101,7 +101,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     return {
         "losses": Panel(STEP, times, shown),
         "batches": Panel("batch size B (tokens)", np.array(protocol.batch_sizes), by_batch),
-        "margins": Panel(STEP, times, by_noise),
+        "margins": Panel(STEP, times, by_noise, log=False),
         "noises": Panel("label noise (probability)", np.array(protocol.noises), by_rate),
     }
 
@@ -118,7 +118,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         plotting.log_axis(top_right.xaxis, protocol.batch_sizes)
         rate = protocol.noise_rates[1]
         title = rf"(c) labels drawn anew at every step, $\eta$ = {rate:g}"
-        _common.draw_against_steps(low_left, panels["margins"], title, f"mean {MARGIN}", log=False)
+        _common.draw_against_steps(low_left, panels["margins"], title, f"mean {MARGIN}")
         title = "(d) step from which no token is wrong"
         _panels.draw(low_right, panels["noises"], title, settling)
         for axes in figure.axes:

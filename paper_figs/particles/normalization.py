@@ -102,7 +102,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         "losses": (STEP, times, losses),
     }
     return {
-        f"{kind}_{case}": Panel(label, x, dict(zip(NAMES, values[i], strict=True)))
+        f"{kind}_{case}": Panel(label, x, dict(zip(NAMES, values[i], strict=True)), log=kind == "losses")
         for i, case in enumerate(CASES)
         for kind, (label, x, values) in kinds.items()
     }
@@ -118,7 +118,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
             ylabels = ("largest rise of the loss (nats)",) * 2 + ("steps above an earlier loss",)
             for axes, kind, ylabel in zip(row, kinds, ylabels, strict=False):
                 panel = panels[f"{kind}_{case}"]
-                plotting.curves(axes, panel.x, panel.samples)
+                panel.curves(axes)
                 axes.set(xlabel=panel.label, ylabel=ylabel)
                 plotting.log_axis(axes.xaxis, protocol.multiples if kind == "relative" else _panels.POWERS)
                 if kind != "durations":

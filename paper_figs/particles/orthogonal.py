@@ -62,11 +62,12 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     shown, eta = protocol.learning_rates.index(protocol.shown_rate), rf"$\eta$ = {protocol.shown_rate:g}"
     closed = {f"flow, {eta}": flow_losses[shown], f"bound, {eta}": bounds[shown]}
     by_rank = lambda curves: {f"rank {rank}": curves[shown, ..., rank - 1] for rank in protocol.shown_ranks}  # noqa: E731
+    leads = np.max(margins - flow, axis=-1)
     return {
-        "margins": Panel(STEP, times, by_rank(margins)),
-        "margins_closed_form": Panel(STEP, times, by_rank(flow)),
+        "margins": Panel(STEP, times, by_rank(margins), log=False),
+        "margins_closed_form": Panel(STEP, times, by_rank(flow), log=False),
         "losses": Panel(STEP, times, _common.by_rate(protocol.learning_rates, losses) | closed),
-        "leads": Panel(STEP, times, _common.by_rate(protocol.learning_rates, np.max(margins - flow, axis=-1))),
+        "leads": Panel(STEP, times, _common.by_rate(protocol.learning_rates, leads), log=False),
     }
 
 
@@ -76,11 +77,11 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         figure = Figure(figsize=(10.5, 3.3), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         title = rf"(a) margins at $\eta$ = {protocol.shown_rate:g}; lines: flow"
-        _common.draw_against_steps(left, panels["margins"], title, MARGIN, log=False)
+        _common.draw_against_steps(left, panels["margins"], title, MARGIN)
         _common.draw_closed_form(left, panels["margins_closed_form"])
         _common.draw_against_steps(middle, panels["losses"], "(b) loss, its flow and its bound", LOSS)
         title = "(c) lead of descent over the flow"
-        _common.draw_against_steps(right, panels["leads"], title, "largest lead in margin (nats)", log=False)
+        _common.draw_against_steps(right, panels["leads"], title, "largest lead in margin (nats)")
         for axes in (left, middle, right):
             axes.legend(fontsize=7)
         frequencies = f"{protocol.num_tokens} orthonormal tokens, Zipf({protocol.exponent:g})"

@@ -124,7 +124,9 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet, source: bigrams.So
     middles = np.arange(protocol.num_steps // protocol.window) * protocol.window + (protocol.window - 1) / 2
     names = [f"step size {step_size:g}" for step_size in protocol.step_sizes]
     return {
-        f"{schedule}_{quantity}": Panel("training step", middles, dict(zip(names, values[i], strict=True)))
+        f"{schedule}_{quantity}": Panel(
+            "training step", middles, dict(zip(names, values[i], strict=True)), log=quantity.startswith("loss")
+        )
         for quantity, values in _windows(found, protocol.window).items()
         for i, schedule in enumerate(SCHEDULES)
     }
@@ -141,7 +143,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) ->
             column[-1].set_xlabel(panels[f"{schedule}_loss"].label)
             for axes, quantity in zip(column, QUANTITIES, strict=True):
                 panel = panels[f"{schedule}_{quantity}"]
-                plotting.curves(axes, panel.x, panel.samples)
+                panel.curves(axes)
                 for start, line in enumerate(axes.lines):
                     line.set_markevery((2 * start, 6))
                 if schedule == "parts":

@@ -59,11 +59,11 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     for dim, losses, margins in zip(protocol.dims, *(np.asarray(found[n]) for n in ("losses", "margins")), strict=True):
         panels[f"losses_{dim}"] = Panel(STEP, times, _common.by_rate(protocol.learning_rates, losses))
         ranks = {f"rank {rank}": margins[shown, ..., rank - 1] for rank in protocol.shown_ranks}
-        panels[f"margins_{dim}"] = Panel(STEP, times, ranks)
+        panels[f"margins_{dim}"] = Panel(STEP, times, ranks, log=False)
     for kind in ("rises", "perfect"):
         # (dims, rates, seeds) -> (rates, seeds, dims)
         samples = _common.by_rate(protocol.learning_rates, np.moveaxis(np.asarray(found[kind]), 0, -1))
-        panels[kind] = Panel(DIMENSION, np.array(protocol.dims), samples)
+        panels[kind] = Panel(DIMENSION, np.array(protocol.dims), samples, log=False)
     return panels
 
 
@@ -74,13 +74,11 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         grid = figure.subplots(2, len(protocol.dims) + 1)
         for column, dim in zip(grid.T, protocol.dims, strict=False):
             _common.draw_against_steps(column[0], panels[f"losses_{dim}"], f"loss, d = {dim}", LOSS)
-            # The interval of a mean may reach below zero, which a logarithmic axis would show as far down as it can.
-            column[0].set_ylim(bottom=0.5 * min(x.mean(0).min() for x in panels[f"losses_{dim}"].samples.values()))
             title = rf"margins, d = {dim}, $\eta$ = {protocol.shown_rate:g}"
-            _common.draw_against_steps(column[1], panels[f"margins_{dim}"], title, MARGIN, log=False)
+            _common.draw_against_steps(column[1], panels[f"margins_{dim}"], title, MARGIN)
             column[1].axhline(0, color="0.4", linewidth=0.7)
         for axes, kind in zip(grid[:, -1], ("rises", "perfect"), strict=True):
-            plotting.curves(axes, panels[kind].x, panels[kind].samples)
+            panels[kind].curves(axes)
             axes.set(xlabel=DIMENSION, xticks=protocol.dims)
         grid[0, -1].set(title="spikes", ylabel="largest rise of the loss (nats)")
         grid[1, -1].set(title="every token recalled for good", ylabel="from step")
