@@ -102,6 +102,13 @@ def associations(name: str, keys: Any, values: Any, gates: Any) -> Any:
     return damjax.Associations(keys, values, jax.nn.sigmoid(gates) if gated else None)
 
 
+def stream_of(now: Any, factors: tuple[float, ...]) -> Any:
+    """A step for every factor; gates stay between 0 and 1."""
+    gates = None if now.gates is None else jnp.stack([now.gates * abs(factor) for factor in factors])
+    keys, values = (jnp.stack([leaf * factor for factor in factors]) for leaf in (now.keys, now.values))
+    return damjax.Associations(keys, values, gates)
+
+
 def step_losses(name: str) -> Callable[..., jax.Array]:
     def compute(weights: Any, params: Any, keys: Any, values: Any, gates: Any) -> jax.Array:
         now, objective = associations(name, keys, values, gates), objective_of(name, keys.shape[-1])
@@ -126,7 +133,7 @@ def run(algorithm: str, name: str, *, constant: bool) -> Callable[..., Any]:
         else:
             mixing = damjax.graphs.metropolis_weights(damjax.graphs.ring(num_agents))
             made = damjax.c_dogd(objective, mixing, order=algorithm, **settings)
-        stream = jax.tree.map(lambda leaf: jnp.stack([leaf * factor for factor in (1.0, 0.5, -0.7, 0.2)]), now)
+        stream = stream_of(now, (1.0, 0.5, -0.7, 0.2))
         losses = damjax.regret.observe_losses(objective, weights)
         norms = damjax.bounds.observe_gradient_norms(objective, weights)
         observe = lambda *seen: (losses(*seen), norms(*seen))  # noqa: E731
@@ -141,7 +148,7 @@ def hindsight(name: str, *, constant: bool) -> Callable[..., Any]:
 
     def compute(weights: Any, params: Any, keys: Any, values: Any, gates: Any) -> Any:
         objective, now = objective_of(name, keys.shape[-1]), associations(name, keys, values, gates)
-        stream = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf, -0.7 * leaf]), now)
+        stream = stream_of(now, (1.0, 0.5, -0.7))
         weights = uniform(weights) if constant else weights
         if objective.curvature is None:
             share = jnp.stack([weights[0]] * 2 + [0 * weights[0]])
