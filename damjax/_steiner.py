@@ -1,4 +1,4 @@
-"""The exact minimum Steiner tree (Dreyfus and Wagner 1971), and the tree helpers of routing."""
+"""Steiner trees, exact (Dreyfus and Wagner 1971) and approximate (Mehlhorn 1988), and the tree helpers of routing."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,11 +6,27 @@ from itertools import pairwise
 
 import networkx as nx
 import numpy as np
+import scipy.sparse.csgraph
+from jaxtyping import Float
 
 Edge = tuple[int, int]
 
 
-def dreyfus_wagner(graph: nx.Graph, root: int, interests: Mapping[int, float]) -> set[Edge]:
+def distances(graph: nx.Graph) -> Float[np.ndarray, "N N"]:
+    """Hops between all pairs of nodes 0..N-1, infinite where no path joins them.
+
+    Example:
+        >>> distances(nx.path_graph(3)).tolist()
+        [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
+    """
+    # Weights of edges play no part.
+    links = nx.to_scipy_sparse_array(graph, range(graph.number_of_nodes()), weight=None)
+    return scipy.sparse.csgraph.shortest_path(links, directed=False, unweighted=True)
+
+
+def dreyfus_wagner(
+    graph: nx.Graph, hops: Float[np.ndarray, "N N"], root: int, interests: Mapping[int, float]
+) -> set[Edge]:
     """The tree over ``root`` and the keys of ``interests`` with the fewest edges; among those, the least mean delay.
 
     best[S, v] is the least cost of a tree that joins v to all of S: two such trees meet at v (S split in two), or one
@@ -18,7 +34,8 @@ def dreyfus_wagner(graph: nx.Graph, root: int, interests: Mapping[int, float]) -
     epsilon so small that the second term only decides between trees of equally many edges.
 
     Args:
-        graph: connected, nodes 0..N-1.
+        graph: nodes 0..N-1.
+        hops: its distances; those from the root to its interests are finite.
         root: the agent whose tree this is.
         interests: weight per terminal, the root left out.
 
@@ -27,9 +44,6 @@ def dreyfus_wagner(graph: nx.Graph, root: int, interests: Mapping[int, float]) -
     """
     num_nodes = graph.number_of_nodes()
     terminals = sorted(interests)
-    hops = np.full((num_nodes, num_nodes), np.inf)
-    for source, lengths in nx.all_pairs_shortest_path_length(graph):
-        hops[source, list(lengths)] = list(lengths.values())
     # A tree has fewer than N edges, so all interests (together at most their sum) ride over fewer than N of them.
     epsilon = 1 / (2 * num_nodes * max(1.0, sum(interests.values())))
 
@@ -72,6 +86,57 @@ def _halves(subset: int) -> Iterator[int]:
     while part:
         yield part
         part = (part - 1) & rest
+
+
+def mehlhorn(neighbors: Mapping[int, Sequence[int]], terminals: Iterable[int]) -> set[Edge]:
+    """A tree over the terminals, with at most 2 (1 - 1/terminals) times the fewest edges.
+
+    Regions grow from all terminals at once, a hop a round. A link between two regions makes a path between their
+    terminals, as long as its ends are deep; a minimum spanning tree of the terminals needs such paths only. Rounds
+    find them from short to long, so the search ends with the last one that joins anything, and a network far larger
+    than the interests costs little. Paths within a region are those of one tree: no cycle arises, and no leaf that is
+    no terminal.
+
+    Args:
+        neighbors: of every node, sorted; the terminals are within reach of each other.
+        terminals: nodes to join.
+
+    Returns:
+        Undirected edges.
+
+    Example:
+        >>> sorted(mehlhorn({0: [1], 1: [0, 2, 3], 2: [1], 3: [1]}, [0, 2, 3]))
+        [(0, 1), (1, 2), (1, 3)]
+    """
+    ring = sorted(terminals)
+    region, depth, parent = {t: t for t in ring}, dict.fromkeys(ring, 0), {}
+    joined, edges = nx.utils.UnionFind(ring), set()
+    missing = len(ring) - 1
+    while missing:
+        grown, bridges = [], []
+        for node in ring:
+            for other in neighbors[node]:
+                if other not in region:
+                    region[other], depth[other], parent[other] = region[node], depth[node] + 1, node
+                    grown.append(other)
+                elif region[other] != region[node]:
+                    bridges.append((depth[other], node, other))
+        for _, *ends in sorted(bridges):
+            one, another = (region[end] for end in ends)
+            if joined[one] != joined[another]:
+                joined.union(one, another)
+                missing -= 1
+                edges.add((min(ends), max(ends)))
+                edges.update(edge for end in ends for edge in _upward(end, parent))
+        ring = grown
+    return edges
+
+
+def _upward(node: int, parent: Mapping[int, int]) -> Iterator[Edge]:
+    """The edges from a node to the root of its tree."""
+    while node in parent:
+        yield min(node, parent[node]), max(node, parent[node])
+        node = parent[node]
 
 
 def orient(edges: set[Edge], root: int) -> tuple[Edge, ...]:

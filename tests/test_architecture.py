@@ -23,7 +23,7 @@ ALLOWED = {
     "_types": ({"_checks"}, ARRAYS),
     "_checks": (set(), {"numpy"}),
     "_numerics": (set(), {"jax", "jaxtyping"}),
-    "_steiner": (set(), {"networkx", "numpy"}),
+    "_steiner": (set(), {"jaxtyping", "networkx", "numpy", "scipy"}),
     "_contractions": (set(), {"jax", "jaxtyping"}),
     "_sparse": ({"_checks"}, {"numpy", "jaxtyping"}),
     "_layouts": (BASE | {"_sparse"}, ARRAYS),

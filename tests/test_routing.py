@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import damjax
+from damjax import routing
 from damjax.routing import METHODS, compile_routes, path_links, traffic
 from tests.cases import connected_graph, interests
 
@@ -45,12 +46,13 @@ def test_exact_has_the_fewest_edges_and_steiner_is_within_its_factor(seed, num_a
     graph = connected_graph(rng, num_agents)
     weights = interests(rng, num_agents, density=0.5)
     exact = compile_routes(graph, weights, method="exact")
-    approximate = compile_routes(graph, weights)
+    approximate = [compile_routes(graph, weights, method=method) for method in ("steiner", "steiner_mehlhorn")]
     for n in range(num_agents):
         terminals = {n, *np.flatnonzero(weights[n]).tolist()}
         fewest = fewest_edges(graph, terminals)
         assert len(exact.trees[n]) == fewest
-        assert fewest <= len(approximate.trees[n]) <= 2 * (1 - 1 / len(terminals)) * fewest
+        for routes in approximate:
+            assert fewest <= len(routes.trees[n]) <= 2 * (1 - 1 / len(terminals)) * fewest
 
 
 @hypothesis.given(seed=seeds, num_agents=st.integers(2, 6))
@@ -192,6 +194,41 @@ def test_traffic_by_hand():
     routes = compile_routes(nx.path_graph(3), np.array([[0.5, 0, 0.5], [0, 1, 0], [0, 0, 1]]))
     assert [t.tolist() for t in traffic(routes, value_dim=2, feature_dim=3)] == [[12, 0, 0], [10, 0, 0]]
     assert traffic(routes, value_dim=2, feature_dim=3, rank_one=False).reply.tolist() == [12, 0, 0]
+
+
+def test_what_all_trees_need_is_computed_once(monkeypatch):
+    """The distances of the exact trees; and the approximation gets no view, which is frozen and slow."""
+    searched, given = [], []
+    distances, steiner_tree = routing.distances, nx.algorithms.approximation.steiner_tree
+    monkeypatch.setattr(routing, "distances", lambda graph: searched.append(graph) or distances(graph))
+    monkeypatch.setattr(
+        nx.algorithms.approximation,
+        "steiner_tree",
+        lambda graph, *rest, **options: given.append(graph) or steiner_tree(graph, *rest, **options),
+    )
+    graph, weights = nx.disjoint_union(nx.path_graph(3), nx.path_graph(3)), np.kron(np.eye(2), np.full((3, 3), 1 / 3))
+    for method in METHODS:
+        compile_routes(graph, weights, method=method)
+    assert len(searched) == 1
+    assert len(given) == 6
+    assert len({id(part) for part in given}) == 2
+    assert not any(map(nx.is_frozen, given))
+
+
+@pytest.mark.parametrize(("num_agents", "num_interests"), [(30, 4), (200, 1), (60, 20)])
+def test_mehlhorn_finds_what_networkx_does_up_to_ties(num_agents, num_interests):
+    rng = np.random.default_rng(num_agents)
+    graph = nx.connected_watts_strogatz_graph(num_agents, 4, 0.3, seed=0)
+    weights = np.zeros((num_agents, num_agents))
+    for n in range(num_agents):
+        weights[n, rng.choice(num_agents, num_interests, replace=False)] = 1 / num_interests
+    routes = compile_routes(graph, weights, method="steiner_mehlhorn")
+    theirs = [
+        nx.algorithms.approximation.steiner_tree(graph, [n, *np.flatnonzero(weights[n])], method="mehlhorn")
+        for n in range(num_agents)
+    ]
+    total = sum(tree.number_of_edges() for tree in theirs)
+    assert abs(routes.num_tree_edges - total) <= 0.02 * total
 
 
 half = np.full((2, 2), 0.5)
