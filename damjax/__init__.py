@@ -35,6 +35,7 @@ from damjax.batching import vmap_last as vmap_last
 from damjax.simulate import Trace as Trace
 from damjax.simulate import resume as resume
 from damjax.simulate import simulate as simulate
+from damjax.sweep import open_sweep as open_sweep
 from damjax.sweep import rerun as rerun
 from damjax.sweep import sweep as sweep
 from damjax.sweep import use_every_core as use_every_core

@@ -1,9 +1,10 @@
 """The axes of a sweep: the values that a user gives, and the labels by which they are found again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -17,8 +18,7 @@ def axis_values(name: str, given: Any, static: bool) -> np.ndarray:
         >>> axis_values("rho", [0.0, 0.5], False).dtype, axis_values("size", [(2, 3), (4, 5)], True).shape
         (dtype('float64'), (2,))
     """
-    if isinstance(given, str) or (not isinstance(given, Sequence) and np.ndim(given) == 0):
-        raise ValueError(f"axis {name} must hold one value per setting, but it is {given!r}; write [{given!r}]")
+    _check_listed(name, given)
     if not len(given):
         raise ValueError(f"axis {name} must hold at least one value, but it is empty")
     if isinstance(given, Sequence) and (static or not all(_is_numeric(value) for value in given)):
@@ -26,6 +26,11 @@ def axis_values(name: str, given: Any, static: bool) -> np.ndarray:
         objects = np.empty(len(given), object)
         objects[:] = list(given)
         return np.array(given) if all(isinstance(value, str) for value in given) else objects
+    if _holds_keys(given):
+        raise ValueError(
+            f"axis {name} must hold numbers, names or objects, but it holds typed keys; what differs from seed to seed"
+            f" belongs into keys, a pytree if need be, and other keys go as jax.random.key_data"
+        )
     try:
         array = np.asarray(given)
     except ValueError as error:
@@ -37,6 +42,30 @@ def axis_values(name: str, given: Any, static: bool) -> np.ndarray:
         )
     check_fits(f"axis {name}", array)
     return array
+
+
+def _check_listed(name: str, given: Any) -> None:
+    """Raise unless it is an array or a list; a record is one value, though it is a tuple."""
+    is_list = isinstance(given, Sequence) and not isinstance(given, str) and not hasattr(given, "_fields")
+    if is_list or getattr(given, "ndim", 0) > 0:
+        return
+    unordered = (
+        isinstance(given, Iterable) and not isinstance(given, (str, Mapping, tuple)) and not hasattr(given, "ndim")
+    )
+    fix = f"list({_brief(given)})" if unordered else f"[{_brief(given)}]"
+    raise ValueError(f"axis {name} must hold one value per setting, but it is {_brief(given)}; write {fix}")
+
+
+def _brief(value: Any) -> str:
+    """A value in at most a line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _holds_keys(values: Any) -> bool:
+    """Whether there is a typed key among them."""
+    found = jax.tree.leaves(values)
+    return any(isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in found)
 
 
 def _is_numeric(value: Any) -> bool:
@@ -67,8 +96,11 @@ def axis_labels(values: np.ndarray, static: bool) -> np.ndarray:
     if all(isinstance(value, (bool, int, float)) for value in values):
         return np.array(values.tolist())
     names = [getattr(value, "__name__", str(value)) for value in values]
-    # An address would be another one in every process, and a name that comes twice would tell nothing apart.
-    unclear = len(set(names)) < len(names) or any(" at 0x" in name or name == "<lambda>" for name in names)
+    # An address would be another one in every process, a name that comes twice would tell nothing apart, and what runs
+    # over a line is no name.
+    unclear = len(set(names)) < len(names) or any(
+        " at 0x" in name or name == "<lambda>" or "\n" in name or len(name) > 80 for name in names
+    )
     if unclear and not all(isinstance(value, str) for value in values):
         names = [f"{getattr(value, '__name__', type(value).__name__)}_{place}" for place, value in enumerate(values)]
     return np.array(names)

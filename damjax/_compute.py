@@ -1,6 +1,7 @@
 """The loop of a sweep: this host's share of the batches, from its store or into it, and then those of all hosts."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,43 +10,49 @@ import numpy as np
 from tqdm import tqdm
 
 from damjax import _hosts
-from damjax._plan import Batch
+from damjax._plan import Batch, Table
 from damjax._store import Store
 from damjax._work import Work
 
 
-def compute(work: Work, size: int, store: Store | None, progress: bool | str) -> dict[str, np.ndarray]:
+def compute(work: Work, table: Table, store: Store | None, progress: bool | str) -> dict[str, np.ndarray]:
     """The results of all runs, name -> (runs, ...)."""
-    plan, batches = work.plan, work.plan.batches(size)
+    plan, batches, size = work.plan, work.plan.batches(table), math.prod(table.block)
     flat = {name: np.zeros((plan.num_runs, *leaf.shape), leaf.dtype) for name, leaf in work.results(size).items()}
     known = np.zeros(plan.num_runs, bool)
 
     def keep(batch: Batch, results: Mapping[str, np.ndarray]) -> None:
-        runs = batch.runs[: batch.size]
+        runs = batch.runs[batch.counts]
         known[runs] = True
         for name, values in results.items():
-            flat[name][runs] = values[: batch.size]
+            flat[name][runs] = values
 
     pending = []
     for number, batch in enumerate(batches):
-        if store is not None and (before := store.read(number, flat)) is not None:
+        if store is not None and (before := store.read(batch)) is not None:
             keep(batch, before)
         elif _hosts.is_mine(number):
             pending.append(number)
     rounds = _rounds(batches, pending, len(work.devices))
-    total = int(known.sum()) + sum(batches[b].size for numbers in rounds for b in numbers)
+    total = int(known.sum()) + sum(batches[b].counts.sum() for numbers in rounds for b in numbers)
+    problem = None
     with bar_of(progress, total=total, initial=int(known.sum()), unit="run") as bar:
         try:
             for position, (numbers, results) in enumerate(_ahead(work, size, batches, rounds), 1):
                 # Devices that were left over have repeated a batch.
                 for number, lanes in zip(numbers, results, strict=False):
+                    batch = batches[number]
+                    counted = {name: values[batch.counts] for name, values in lanes.items()}
                     if store is not None:
-                        store.write(number, lanes)
-                    keep(batches[number], lanes)
+                        store.write(batch, counted)
+                    keep(batch, counted)
                 bar.set_postfix_str(f"chunk {position}/{len(rounds)}", refresh=False)
-                bar.update(sum(batches[number].size for number in numbers))
+                bar.update(sum(int(batches[number].counts.sum()) for number in numbers))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_left_behind(int(known.sum()), plan.num_runs, store)) from None
+        except Exception as error:  # raised below, on every host
+            problem = error
+    _hosts.agree(problem)
     return _hosts.exchange(flat, known)
 
 

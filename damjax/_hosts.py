@@ -39,24 +39,40 @@ def agree(problem: Exception | None, **numbers: int) -> dict[str, np.ndarray]:
 
 
 def exchange(results: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, np.ndarray]:
-    """Every batch from a process that has it.
+    """Every run from a process that has it. Each sends its own share only, so that nobody holds several copies of all.
 
     Args:
-        results: name -> (batches, ...); the same shapes on every process.
-        known: which batches this process has, (batches,).
+        results: name -> (runs, ...); the same shapes on every process.
+        known: which runs this process has, (runs,).
     """
     if jax.process_count() == 1:
         return dict(results)
     holders = gather(known)
     if not holders.any(axis=0).all():
         raise RuntimeError("some runs were computed by no host; do all hosts run the same program on the same devices?")
-    owner = holders.argmax(axis=0)
-    places = np.arange(len(known))
+    shares = [np.flatnonzero(owner) for owner in owners(holders)]
+    longest = max(map(len, shares))
+    mine = np.pad(shares[jax.process_index()], (0, longest - len(shares[jax.process_index()])))
 
     def joined(array: np.ndarray) -> np.ndarray:
         # As bytes, since jax would round float64 where double precision is off.
-        flat = np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
-        everything = gather(flat)
-        return everything[owner, places].copy().view(array.dtype).reshape(array.shape)
+        sent = gather(np.ascontiguousarray(array[mine]).reshape(longest, -1).view(np.uint8))
+        whole = np.empty((len(array), sent.shape[-1]), np.uint8)
+        for share, rows in zip(shares, sent, strict=True):
+            whole[share] = rows[: len(share)]
+        return whole.view(array.dtype).reshape(array.shape)
 
     return {name: joined(array) for name, array in results.items()}
+
+
+def owners(holders: np.ndarray) -> np.ndarray:
+    """Of all processes that have a run, the first in turn: which runs each sends, (processes, runs).
+
+    Example:
+        >>> owners(np.array([[True, True, True], [True, False, True]])).astype(int).tolist()
+        [[0, 1, 1], [1, 0, 0]]
+    """
+    num_processes, num_runs = holders.shape
+    order = (np.arange(num_processes)[:, None] - np.arange(num_runs)) % num_processes
+    first = np.where(holders, order, num_processes).argmin(axis=0)
+    return np.arange(num_processes)[:, None] == first

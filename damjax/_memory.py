@@ -68,8 +68,8 @@ def fit_batch_size(compile_for: Callable[[int], Sequence[jax.stages.Compiled]], 
     alone = needed_by(compile_for(1))
     if alone > memory:
         raise ValueError(
-            f"memory is {memory / 2**20:.1f} MiB per device, but one run needs {alone / 2**20:.1f} MiB; give more, use"
-            f" fewer devices, or return less from run (observe numbers instead of memories)"
+            f"memory is {shown(memory)} per device, but one run needs {shown(alone)}; give more, use fewer devices, or"
+            f" return less from run (observe numbers instead of memories)"
         )
     while needed > memory and size > 1:
         # What all runs share, and what each adds.
@@ -81,3 +81,14 @@ def fit_batch_size(compile_for: Callable[[int], Sequence[jax.stages.Compiled]], 
 def needed_by(programs: Sequence[jax.stages.Compiled]) -> int:
     """Bytes per device of the largest of these programs."""
     return max(bytes_per_device(program) for program in programs)
+
+
+def shown(size: int) -> str:
+    """A number of bytes for people.
+
+    Example:
+        >>> shown(10), shown(12_345), shown(3 * 2**30)
+        ('10 bytes', '12.1 KiB', '3.0 GiB')
+    """
+    unit = min((max(size, 1).bit_length() - 1) // 10, 4)
+    return f"{size} bytes" if unit == 0 else f"{size / 2 ** (10 * unit):.1f} {'KMGT'[unit - 1]}iB"

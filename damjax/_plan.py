@@ -1,5 +1,6 @@
 """The runs of a sweep, laid out: settings crossed or zipped, seeds, and the batches in which they are computed."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,20 +11,37 @@ from damjax._axes import axis_labels, axis_values, matching
 
 SEED = "seed"
 RESERVED = (SEED, "finite", "batch_size", "limit")
+OF_STORES = (*RESERVED, "done")
 
 
 class Batch(NamedTuple):
-    """Runs that are computed together.
+    """Runs that are computed together: a block of the table of runs.
 
     Attributes:
         group: which of the plan's groups they belong to.
-        runs: flat indices, (batch_size,); where a group has run out, its last run again.
-        size: how many of them count.
+        runs: flat indices, (batch_size,); where the block holds none of this sweep's, one of its others again.
+        counts: which of them count, (batch_size,).
+        corner: the number of the block along every dimension of the table.
     """
 
     group: int
     runs: np.ndarray
-    size: int
+    counts: np.ndarray
+    corner: tuple[int, ...]
+
+
+class Table(NamedTuple):
+    """Where runs stand: those of this sweep, and those of the sweeps that its store has served before.
+
+    Attributes:
+        shape: (settings.., S), the plan's or larger.
+        block: shape of the blocks that are computed, and kept, together.
+        places: per dimension, where each of the plan's values stands.
+    """
+
+    shape: tuple[int, ...]
+    block: tuple[int, ...]
+    places: tuple[np.ndarray, ...]
 
 
 class Group(NamedTuple):
@@ -70,14 +88,46 @@ class Plan(NamedTuple):
             if axis not in self.static
         }
 
-    def batches(self, size: int) -> list[Batch]:
-        """The runs in batches of ``size``, each of one program."""
-        parts = [
-            (number, group.runs[start : start + size])
-            for number, group in enumerate(self.groups)
-            for start in range(0, len(group.runs), size)
-        ]
-        return [Batch(number, np.pad(runs, (0, size - len(runs)), mode="edge"), len(runs)) for number, runs in parts]
+    def table(self, most: int) -> Table:
+        """A table of these runs alone, in blocks of at most so many: along seeds first, then the last settings."""
+        block, free = [1] * len(self.shape), most
+        for dim in reversed(range(len(self.shape))):
+            if self._is_static(dim):
+                continue
+            length = self.shape[dim]
+            # As few blocks as can be, all of about one length.
+            block[dim] = -(-length // -(-length // min(free, length)))
+            free //= length
+            if not free:
+                break
+        return Table(self.shape, tuple(block), tuple(map(np.arange, self.shape)))
+
+    def batches(self, table: Table) -> list[Batch]:
+        """The blocks of the table that hold runs of this sweep, each of one program, program by program."""
+        group_of = np.zeros(self.num_runs, int)
+        for number, group in enumerate(self.groups):
+            group_of[group.runs] = number
+        # Per dimension and block, which of the plan's values it holds, -1 for none.
+        rows = []
+        for length, block, places in zip(table.shape, table.block, table.places, strict=True):
+            held = np.full(-(-length // block) * block, -1)
+            held[places] = np.arange(len(places))
+            rows.append(held.reshape(-1, block))
+        batches = []
+        for corner in np.ndindex(*map(len, rows)):
+            values = np.ix_(*(held[number] for held, number in zip(rows, corner, strict=True)))
+            counts = functools.reduce(np.logical_and, [value >= 0 for value in values]).reshape(-1)
+            if counts.any():
+                everywhere = tuple(np.broadcast_arrays(*(np.maximum(value, 0) for value in values)))
+                runs = np.ravel_multi_index(everywhere, self.shape).reshape(-1)
+                runs = np.where(counts, runs, runs[counts][0])
+                batches.append(Batch(int(group_of[runs[0]]), runs, counts, corner))
+        return sorted(batches, key=lambda batch: batch.group)
+
+    def _is_static(self, dim: int) -> bool:
+        """Whether the program changes along this dimension."""
+        names = list(self.dims.values())[dim] if dim < len(self.dims) else ()
+        return not set(names).isdisjoint(self.static)
 
     def coordinates(self) -> dict[str, tuple[str, np.ndarray]]:
         """Axis -> its dimension and labels: its values where they are scalars, else their places."""
@@ -131,7 +181,7 @@ class Plan(NamedTuple):
 
 
 def own_dims(name: str, ndim: int) -> tuple[str, ...]:
-    """What the own axes of a result are called."""
+    """What the own axes of a result are called where the user does not say."""
     return tuple(f"{name}_{axis}" for axis in range(ndim))
 
 
@@ -155,8 +205,8 @@ def make_plan(
         ((2, 2, 3), [{'algorithm': 'ogd'}, {'algorithm': 'c_dogd'}], 'rho=0.0, algorithm=c_dogd, seed=1')
     """
     values = {name: axis_values(name, given, name in static) for name, given in axes.items()}
-    if taken := [name for name in values if name in RESERVED]:
-        raise ValueError(f"axes must not be called {', '.join(RESERVED)}, but one is called {taken[0]!r}; rename it")
+    if taken := [name for name in values if name in OF_STORES]:
+        raise ValueError(f"axes must not be called {', '.join(OF_STORES)}, but one is called {taken[0]!r}; rename it")
     dims = _dimensions(values, zipped)
     if unknown := set(static) - set(values):
         raise ValueError(f"static must name axes, which are {list(values)}, but it names {sorted(unknown)}")

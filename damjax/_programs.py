@@ -71,7 +71,7 @@ class Signature(NamedTuple):
     def one(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """The function of one run, of plain arrays: leaves of its seed and traced settings."""
         seeds = Seeds((), self.kinds, self.structure)
-        return lambda leaves, settings: run(seeds.restore(leaves), **settings, **dict(self.static))
+        return lambda leaves, settings: _numbers(run(seeds.restore(leaves), **settings, **dict(self.static)))
 
     def examples(self, *leading: int, sharding: Any = None) -> tuple[Any, Any]:
         """Arguments as shapes and dtypes, with ``leading`` axes."""
@@ -82,6 +82,19 @@ class Signature(NamedTuple):
         return tuple(example(*leaf) for leaf in self.seeds), {
             name: example(shape, dtype) for name, shape, dtype in self.settings
         }
+
+
+def _numbers(results: Any) -> Any:
+    """What ``run`` returned, if it is made of arrays and numbers."""
+    for path, leaf in jax.tree.leaves_with_path(results):
+        numeric = isinstance(leaf, (bool, int, float, complex, jax.Array))
+        if not numeric and not (isinstance(leaf, (np.generic, np.ndarray)) and leaf.dtype.kind not in "OSUMm"):
+            place = jax.tree_util.keystr(path) or "its result"
+            raise ValueError(
+                f"run must return arrays of numbers, but {place} is {leaf!r}; leave it out, or make it an axis of the"
+                f" sweep, whose labels are kept"
+            )
+    return results
 
 
 def signature(seeds: Seeds, settings: Mapping[str, np.ndarray], static: Mapping[str, Any]) -> Signature:

@@ -13,14 +13,13 @@ Edge = tuple[int, int]
 
 
 def distances(graph: nx.Graph) -> Float[np.ndarray, "N N"]:
-    """Hops between all pairs of nodes 0..N-1, infinite where no path joins them.
+    """Hops between all pairs of the nodes 0..N-1 of a graph without attributes, infinite where no path joins them.
 
     Example:
         >>> distances(nx.path_graph(3)).tolist()
         [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
     """
-    # Weights of edges play no part.
-    links = nx.to_scipy_sparse_array(graph, range(graph.number_of_nodes()), weight=None)
+    links = nx.to_scipy_sparse_array(graph, range(graph.number_of_nodes()))
     return scipy.sparse.csgraph.shortest_path(links, directed=False, unweighted=True)
 
 

@@ -1,7 +1,8 @@
 """What a sweep computes, and where: from batches of its plan to results by name."""
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from damjax._checks import check_count
+from damjax._contents import Contents, Coordinates, unlike
 from damjax._memory import fit_batch_size, free_bytes
-from damjax._plan import RESERVED, Batch, Plan, own_dims
+from damjax._plan import RESERVED, SEED, Batch, Plan, own_dims
 from damjax._programs import Device, Seeds, Signature, compile_batch
 from damjax._store import StoreError, digest, versions
 
@@ -32,6 +34,7 @@ class Work(NamedTuple):
         devices: of this process.
         vectorize: how runs are mapped.
         name: of the user's function.
+        axes_of: names that the user gave to the own axes of results.
         ones: per group of the plan, the function of one run.
         signatures: per group, what that takes.
         prints: per group, the fingerprint of its program.
@@ -43,6 +46,7 @@ class Work(NamedTuple):
     devices: tuple[Device, ...]
     vectorize: Callable[..., Any]
     name: str
+    axes_of: Mapping[str, tuple[str, ...]]
     ones: tuple[Callable[..., Any], ...]
     signatures: tuple[Signature, ...]
     prints: tuple["Fingerprint", ...]
@@ -71,9 +75,7 @@ class Work(NamedTuple):
         first = _shapes(found[0])
         if not first:
             raise ValueError("run must return at least one array, but it returns nothing")
-        own = {dim for name, (shape, _) in first.items() for dim in own_dims(name, len(shape))}
-        if taken := (set(first) | own) & {*self.plan.axes, *RESERVED} or set(first) & own:
-            raise ValueError(f"run must not return {sorted(taken)}: so are axes or coordinates called; rename them")
+        self._check_names({name: shape for name, (shape, _) in first.items()})
         for group, program in zip(self.plan.groups, found, strict=True):
             if _shapes(program) != first:
                 raise ValueError(
@@ -83,9 +85,10 @@ class Work(NamedTuple):
         return found
 
     def fit(self, size: int | None, memory: int | None) -> int:
-        """The number of runs per batch: as given, or what fits."""
+        """The number of runs per batch: at most what is given, or what fits, and that of a block of the plan."""
         if size is not None:
             check_count("batch_size", size)
+            size = self.blocks_of(size)
             self.programs(size)
             return size
         if memory is None:
@@ -96,7 +99,35 @@ class Work(NamedTuple):
         longest = max(len(group.runs) for group in self.plan.groups)
         # As few rounds as can be, all of about one size: what a batch has too many is computed in vain.
         rounds = -(-longest // (most * len(self.devices)))
-        return fit_batch_size(self.programs, -(-longest // (rounds * len(self.devices))), memory)
+        largest = self.blocks_of(-(-longest // (rounds * len(self.devices))))
+        return self.blocks_of(fit_batch_size(self.programs, largest, memory))
+
+    def blocks_of(self, most: int) -> int:
+        """The size of the plan's blocks of at most so many runs."""
+        return math.prod(self.plan.table(most).block)
+
+    def own_dims(self, name: str, ndim: int) -> tuple[str, ...]:
+        """What the own axes of a result are called."""
+        return self.axes_of.get(name, own_dims(name, ndim))
+
+    def _check_names(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise for names of results, or of their axes, that clash."""
+        if unknown := set(self.axes_of) - set(shapes):
+            raise ValueError(f"dims must name results of run, which are {list(shapes)}, but it names {sorted(unknown)}")
+        lengths: dict[str, int] = {}
+        for name, shape in shapes.items():
+            own = self.own_dims(name, len(shape))
+            if len(own) != len(shape) or len(set(own)) < len(own):
+                raise ValueError(
+                    f"dims must give each of the {len(shape)} axes of {name!r} a name of its own, but it gives {own}"
+                )
+            for dim, length in zip(own, shape, strict=True):
+                if lengths.setdefault(dim, length) != length:
+                    raise ValueError(
+                        f"dims must give one name to axes of one length, but {dim!r} has {lengths[dim]} and {length}"
+                    )
+        if taken := (set(shapes) | set(lengths)) & {*self.plan.axes, *RESERVED} or set(shapes) & set(lengths):
+            raise ValueError(f"run must not return {sorted(taken)}: so are axes or coordinates called; rename them")
 
     def results(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Name -> shape and dtype of what one run returns."""
@@ -143,15 +174,46 @@ class Work(NamedTuple):
                 f" mixed with these"
             )
         return {
-            "function": {"name": self.name, "program": digest(*(found.digest for found in self.prints))},
+            "function": {"name": self.name},
             "vectorize": getattr(self.vectorize, "__name__", repr(type(self.vectorize))),
-            "axis": {name: _summary(self.plan.coordinates()[name][1], self.plan.axes[name]) for name in self.plan.axes},
             "dimensions": [list(names) for names in self.plan.dims.values()],
-            "seeds": {"number": self.plan.shape[-1], "digest": digest(*self.seeds.leaves)},
+            "axis": {name: _kind(values, name in self.plan.static) for name, values in self.plan.axes.items()},
             "version of": versions(),
             "platform": self.devices[0].platform,
             "double precision": bool(jax.config.read("jax_enable_x64")),
         }
+
+    def coordinates(self) -> Coordinates:
+        """The labels of all runs."""
+        return {**self.plan.coordinates(), SEED: (SEED, np.arange(self.plan.shape[-1]))}
+
+    def contents(self) -> Contents:
+        """The runs of this sweep, as a store knows them."""
+        plan = self.plan
+        values = {
+            dim: unlike([", ".join(self._told(axis, place) for axis in names) for place in range(length)])
+            for (dim, names), length in zip(plan.dims.items(), plan.shape, strict=False)
+        }
+        seeds = [digest(*self.seeds.take(np.array([place]))) for place in range(plan.shape[-1])]
+        called = []
+        for group in plan.groups:
+            places = dict(zip(plan.dims, np.unravel_index(group.runs[0], plan.shape), strict=False))
+            named = [(dim, axis) for dim, names in plan.dims.items() for axis in names if axis in plan.static]
+            called.append(", ".join(f"{axis} = {self._told(axis, int(places[dim]))}" for dim, axis in named))
+        programs = dict(zip(unlike(called), (found.digest for found in self.prints), strict=True))
+        return Contents(values, seeds, programs, [axis for axis, array in plan.axes.items() if array.ndim > 1])
+
+    def _told(self, axis: str, place: int) -> str:
+        """A value of an axis, told from others: numbers to the last bit, what is static by its kind and label."""
+        value = self.plan.axes[axis][place]
+        if axis in self.plan.static:
+            return f"{type(value).__name__} {self.plan.coordinates()[axis][1][place]}"
+        return digest(np.asarray(value))
+
+
+def _kind(values: np.ndarray, static: bool) -> str:
+    """What the values of an axis have in common."""
+    return "static" if static else f"{values.dtype}{list(values.shape[1:])}"
 
 
 class Fingerprint(NamedTuple):
@@ -215,9 +277,3 @@ def _plain(dtype: Any) -> np.dtype:
     if np.dtype(dtype).kind != "V":
         return np.dtype(dtype)
     return np.dtype(np.float32 if jnp.issubdtype(dtype, jnp.floating) else np.int8)
-
-
-def _summary(labels: np.ndarray, values: np.ndarray) -> str:
-    """An axis in a few words that differ where its values do."""
-    exact = digest(labels if values.dtype.kind in "OUS" else values)
-    return f"{len(labels)} values from {labels[0]} to {labels[-1]} ({exact})"

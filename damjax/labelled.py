@@ -33,12 +33,13 @@ def label(
     coordinates: Mapping[str, tuple[str, np.ndarray]],
     dims: tuple[str, ...],
     batch_size: int,
+    own: Mapping[str, tuple[str, ...]] | None = None,
 ) -> xr.Dataset:
-    """Arrays over ``dims`` and axes of their own as a Dataset; those are called by the array's name and a number."""
-    variables = {name: ((*dims, *own_dims(name, array.ndim - len(dims))), array) for name, array in arrays.items()}
-    num_seeds = next(iter(arrays.values())).shape[len(dims) - 1]
-    known = {axis: (dim, labels) for axis, (dim, labels) in coordinates.items()}
-    return xr.Dataset(variables, coords={**known, SEED: np.arange(num_seeds), "batch_size": batch_size})
+    """Arrays over ``dims`` and axes of their ``own`` as a Dataset; else those have the array's name and a number."""
+    named = {name: own_dims(name, array.ndim - len(dims)) for name, array in arrays.items()} | dict(own or {})
+    variables = {name: ((*dims, *named[name]), array) for name, array in arrays.items()}
+    seeds = np.arange(next(iter(arrays.values())).shape[len(dims) - 1])
+    return xr.Dataset(variables, coords={**coordinates, SEED: seeds, "batch_size": batch_size})
 
 
 @xr.register_dataset_accessor("sweep")

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray
 import zarr
 from zarr.storage import LocalStore
 
 import damjax
 from damjax import _hosts, _store
+from damjax._work import Work
 from damjax.sweep import _work
 from tests.cases import in_the_long_run
 
@@ -34,7 +36,7 @@ def slow(key, rho):
     return {"end": end, "mean": end.mean()}
 
 
-NUM_BATCHES = len(RHO) * len(KEYS) // 2
+NUM_RUNS = len(RHO) * len(KEYS)
 
 
 def kept(store, run=slow, **changes):
@@ -49,7 +51,7 @@ def job(store):
 
 def num_done(store):
     opened = _store.find(Path(store))
-    return 0 if opened is None else int(np.sum(np.asarray(zarr.open_array(opened.path / "done")[:])))
+    return 0 if opened is None else int(np.sum(np.asarray(opened.arrays["done"][:])))
 
 
 def assert_same(found, expected):
@@ -89,14 +91,14 @@ def test_killed_at_any_moment_it_resumes_where_it_was(tmp_path, num_kills):
         assert code in (0, -signal.SIGKILL)
         if code:
             num_killed += 1
-            num_midway += 0 < after < NUM_BATCHES
+            num_midway += 0 < after < NUM_RUNS
         else:
             stores.append(tmp_path / f"store{len(stores)}")
     assert num_midway > num_kills // 3
     expected = kept(None)
     for store in stores:
         assert_same(kept(store), expected)
-        assert num_done(store) == NUM_BATCHES
+        assert num_done(store) == NUM_RUNS
 
 
 def test_a_child_that_fails_or_hangs_ends_the_wait(monkeypatch):
@@ -129,14 +131,14 @@ def test_a_finished_store_is_only_read(tmp_path):
 def test_batches_that_are_missing_are_computed_and_no_others(tmp_path):
     store = tmp_path / "store"
     expected = kept(store, rho=RHO[:6])
-    zarr.open_array(store / "done")[5] = False
-    zarr.open_array(store / "result.end")[5] = np.nan  # half written when it was killed
+    # Setting 2, seeds 2 and 3: half written when it was killed.
+    zarr.open_array(store / "done")[2, 2:] = False
+    zarr.open_array(store / "end")[2, 2:] = np.nan
     files = snapshot(store)
     assert_same(kept(store, rho=RHO[:6]), expected)
     after = snapshot(store)
     changed = [path.relative_to(store).parts for path in after if files.get(path) != after[path]]
-    assert sorted(parts[0] for parts in changed) == ["done", "result.end", "result.mean"]
-    assert all("5" in parts for parts in changed)
+    assert sorted(changed) == [("done", "c", "2", "1"), ("end", "c", "2", "1", "0"), ("mean", "c", "2", "1")]
 
 
 def other(key, rho):
@@ -156,11 +158,9 @@ def make_run(offset):
     ("changes", "message"),
     [
         ({"run": other}, "function name is slow there and other here; function program is"),
-        ({"rho": RHO[:5]}, r"axis rho is 6 values from 0\.0 to 0\.\d+ \(\w+\) there and 5 values from"),
-        ({"rho": RHO[:6] ** 2}, "axis rho is 6 values from"),
         ({"sigma": [1.0], "run": lambda key, rho, sigma: slow(key, rho)}, "axis sigma is missing there"),
-        ({"keys": KEYS[:3]}, "seeds number is 4 there and 3 here"),
-        ({"keys": KEYS[::-1]}, "seeds digest is"),
+        ({"keys": KEYS[::-1]}, "seeds have is the digest .* of the first 4 there and"),
+        ({"keys": jax.random.split(jax.random.key(1), 2)}, "seeds have is the digest .* of the first 2 there and"),
         ({"batch_size": 3}, "batch_size is 2 there and 3 here"),
         ({"vectorize": jax.vmap}, "vectorize is vmap_last there and vmap here"),
     ],
@@ -190,12 +190,12 @@ def test_the_batch_size_of_a_store_is_kept_when_none_is_given(tmp_path):
 def test_a_damaged_batch_is_computed_again(tmp_path, damage):
     store = tmp_path / "store"
     expected = kept(store, rho=RHO[:6])
-    chunk = store / "result.end" / "c" / "5" / "0" / "0"
+    chunk = store / "end" / "c" / "2" / "1" / "0"
     content = chunk.read_bytes()
     if damage == "missing":
         chunk.unlink()
     elif damage == "all":
-        shutil.rmtree(store / "result.end" / "c")
+        shutil.rmtree(store / "end" / "c")
     else:
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -205,19 +205,17 @@ def test_a_damaged_batch_is_computed_again(tmp_path, damage):
     assert_same(kept(store, rho=RHO[:6]), expected)
 
 
-def test_a_damaged_store_is_reported(tmp_path):
-    kept(tmp_path / "store", rho=RHO[:2])
-    shutil.rmtree(tmp_path / "store" / "result.end")
-    with pytest.raises(damjax.StoreError, match=r"is damaged: its array .*result\.end.* is missing"):
-        kept(tmp_path / "store", rho=RHO[:2])
+def test_an_array_that_is_missing_is_computed_again(tmp_path):
+    expected = kept(tmp_path / "store", rho=RHO[:2])
+    shutil.rmtree(tmp_path / "store" / "end")
+    with pytest.warns(RuntimeWarning, match="is damaged, and is computed again"):
+        assert_same(kept(tmp_path / "store", rho=RHO[:2]), expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("zarr.json", ""), ("done/zarr.json", "{"), ("result.end/zarr.json", "{}")]
-)
-def test_a_damaged_description_is_reported(tmp_path, name, content):
+@pytest.mark.parametrize("content", ["", "{"])
+def test_a_damaged_description_is_reported(tmp_path, content):
     kept(tmp_path / "store", rho=RHO[:2])
-    (tmp_path / "store" / name).write_text(content)
+    (tmp_path / "store" / "zarr.json").write_text(content)
     with pytest.raises(damjax.StoreError, match=r"is damaged: a zarr\.json in it can't be read .*; bring it back"):
         kept(tmp_path / "store", rho=RHO[:2])
 
@@ -232,6 +230,168 @@ def test_results_of_any_name_and_zeros_are_kept(tmp_path):
         np.testing.assert_array_equal(again[".."], [[2.0] * 4, [4.0] * 4])
         np.testing.assert_array_equal(again["done"], 0)
         assert again["flags"].dtype == np.float32
+
+
+def growing(key, rho, algorithm, rate):
+    """Of several kinds: numbers that are told apart to the last bit, flags, and a result with an axis of its own."""
+    offset = {"OGD": 0.0, "C-DOGD": 1.0, "DAM-TOGD": 2.0}[algorithm]
+    return {
+        "regret": rho * jnp.arange(3.0) + offset,
+        "loss": rate + jax.random.normal(key),
+        "steps": jnp.int32(7),
+        "ended": rho > 0,
+    }
+
+
+def grown(store, **changes):
+    arguments = {
+        "keys": KEYS,
+        "rho": [0.0, 1.0],
+        "algorithm": ["OGD", "C-DOGD"],
+        "rate": [0.5, 2.0],
+        "zipped": [("algorithm", "rate")],
+        "dims": {"regret": ("horizon",)},
+        "batch_size": 3,
+        "progress": False,
+    }
+    return damjax.sweep(growing, store=store, **arguments | changes)
+
+
+MORE = {
+    "seeds": {"keys": jax.random.split(jax.random.key(0), 7)},
+    "values between": {"rho": [0.0, 0.25, 1.0, 0.5]},
+    "other values": {"rho": [3.0, 4.0]},
+    "a static one": {"algorithm": ["DAM-TOGD", "OGD", "C-DOGD"], "rate": [4.0, 0.5, 2.0]},
+    "fewer": {"rho": [1.0], "keys": KEYS[:2]},
+    "all of it": {
+        "keys": jax.random.split(jax.random.key(0), 5),
+        "rho": [2.0, 1.0, 0.0],
+        "algorithm": ["DAM-TOGD", "OGD"],
+        "rate": [1.0, 0.5],
+    },
+    "names of axes": {"dims": {"regret": "step"}},
+}
+
+
+@pytest.mark.parametrize("changes", MORE.values(), ids=MORE)
+def test_a_store_is_extended_and_keeps_what_it_holds(tmp_path, monkeypatch, changes):
+    assert jnp.array_equal(jax.random.key_data(MORE["seeds"]["keys"][:4]), jax.random.key_data(KEYS))
+    store = tmp_path / "store"
+    first, expected = grown(store), grown(None, **changes)
+    computed = []
+    start = Work.start
+    monkeypatch.setattr(
+        Work, "start", lambda work, batches, size: computed.extend(batches) or start(work, batches, size)
+    )
+    after = grown(store, **changes)
+    size = int(first["batch_size"])
+    new = expected.sizes["rho"] * expected.sizes["algorithm"] * expected.sizes["seed"]
+    old = np.prod([np.isin(after[dim], first[dim]).sum() for dim in ("rho", "algorithm", "seed")])
+    # What is new, and at most what shares a block with it.
+    assert new - old <= len(computed) * size if new > old else not computed
+    for name in expected.data_vars:
+        assert after[name].dims == expected[name].dims
+        np.testing.assert_allclose(after[name], expected[name], rtol=1e-14)
+    # Whoever asked before still finds the same bits, and nothing is computed for it.
+    monkeypatch.setattr(Work, "start", None)
+    assert grown(store).identical(first)
+    assert grown(store, **changes).identical(after)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_xarray_opens_a_store_while_it_grows_and_afterwards(tmp_path, monkeypatch):
+    store, seen = tmp_path / "store", []
+    write = _store.Store.write
+
+    def watched(opened, batch, results):
+        seen.append(xarray.open_zarr(store).load())
+        write(opened, batch, results)
+
+    monkeypatch.setattr(_store.Store, "write", watched)
+    found = grown(store)
+    counts = [int(dataset["done"].sum()) for dataset in seen]
+    assert counts == sorted(set(counts))
+    assert counts[0] == 0
+    for dataset in (*seen, xarray.open_zarr(store).load()):
+        done = dataset["done"].values
+        assert dataset["regret"].dims == ("rho", "algorithm", "seed", "horizon")
+        for name in ("loss", "regret", "steps", "ended"):
+            np.testing.assert_array_equal(dataset[name].values[done], found[name].values[done])
+        assert np.isnan(dataset["loss"].values[~done]).all()
+        for name in found.coords:
+            assert dataset[name].dims == found[name].dims
+            np.testing.assert_array_equal(dataset[name], found[name])
+    assert xarray.open_zarr(store)["done"].all()
+
+
+def test_a_store_is_read_without_its_function_and_by_any_version(tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    found = grown(store)
+    monkeypatch.setattr(_store, "versions", None)
+    assert damjax.open_sweep(store).identical(found)
+    assert damjax.open_sweep(str(store)).sweep.mean()["loss"].dims == ("rho", "algorithm")
+    shutil.rmtree(store / "loss" / "c" / "1")
+    with pytest.warns(RuntimeWarning) as warned:
+        partly = damjax.open_sweep(store)
+    assert "8 of the 16 runs of" in str(warned[-1].message)
+    np.testing.assert_array_equal(partly["finite"].sel(rho=0.0), True)
+    np.testing.assert_array_equal(partly["finite"].sel(rho=1.0), False)
+    assert np.isnan(partly["loss"].sel(rho=1.0)).all()
+    for nothing in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(damjax.StoreError, match="a sweep has made"):
+            damjax.open_sweep(nothing)
+
+
+def test_a_store_whose_replacement_was_killed_is_found_again(tmp_path, monkeypatch):
+    """Between the two renames that put a larger store into its place."""
+    store = tmp_path / "store"
+    first = grown(store)
+    rename = Path.rename
+
+    def killed(path, target):
+        if path.name.endswith(".new"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            grown(store, **MORE["seeds"])
+    assert not store.exists()
+    assert damjax.open_sweep(store).identical(first)
+    assert grown(store).identical(first)
+
+
+def test_a_store_of_the_format_before_is_refused(tmp_path):
+    zarr.create_group(tmp_path / "store", attributes={"damjax_sweep": {"function": {"name": "slow"}}})
+    with pytest.raises(damjax.StoreError, match="was made by another version of damjax, in the format 1, not 2"):
+        kept(tmp_path / "store")
+
+
+def test_a_store_gets_no_values_of_another_kind(tmp_path):
+    def run(key, rho):
+        return jnp.asarray(rho, float)
+
+    damjax.sweep(run, keys=KEYS, rho=[0.0, 1.0], store=tmp_path / "store", progress=False)
+    with pytest.raises(damjax.StoreError, match=r"axis rho is float64\[\] there and int64\[\] here"):
+        damjax.sweep(run, keys=KEYS, rho=[0, 2], store=tmp_path / "store", progress=False)
+
+
+def test_a_store_gets_no_results_of_another_shape(tmp_path):
+    """New values of a static axis have a program of their own, which nothing in the store vouches for."""
+
+    def run(key, size):
+        return jnp.zeros(size)
+
+    def swept(size):
+        return damjax.sweep(run, keys=KEYS, size=[size], static=["size"], store=tmp_path / "store", progress=False)
+
+    swept(2)
+    with pytest.raises(
+        damjax.StoreError, match=r"its results hold 'value' as float64 \(2,\), this sweep's as .*\(3,\)"
+    ):
+        swept(3)
 
 
 def test_what_a_store_holds_is_found_again_in_the_order_of_the_axes(tmp_path):
@@ -257,7 +417,7 @@ def test_objects_as_axes_make_one_store_in_every_process(tmp_path):
 
     def described(factories):
         work = _work(lambda key, f: f(2.0), KEYS, {"f": factories}, (), (), None, None)
-        return work.identity()["axis"]
+        return work.identity()["axis"], work.contents()
 
     assert described([functools.partial(jnp.multiply, 2.0), Scale()]) == described(
         [functools.partial(jnp.multiply, 2.0), Scale()]
@@ -272,7 +432,7 @@ def test_two_processes_that_start_at_once_share_a_store(tmp_path):
         process.start()
     assert [ended(process) for process in both] == [0, 0]
     assert os.listdir(tmp_path) == ["store"]
-    assert num_done(tmp_path / "store") == NUM_BATCHES
+    assert num_done(tmp_path / "store") == NUM_RUNS
 
 
 def meanwhile(monkeypatch, act):
@@ -297,8 +457,8 @@ def test_a_store_that_another_sweep_makes_meanwhile_is_refused(tmp_path, monkeyp
 
 def test_a_store_that_is_made_meanwhile_with_another_batch_size_is_refused(tmp_path, monkeypatch):
     store = tmp_path / "store"
-    meanwhile(monkeypatch, lambda: kept(store, rho=RHO[:2], batch_size=3))
-    with pytest.raises(damjax.StoreError, match="was made meanwhile with batch_size 3, not 2; call again"):
+    meanwhile(monkeypatch, lambda: kept(store, rho=RHO[:2], batch_size=1))
+    with pytest.raises(damjax.StoreError, match="was made meanwhile with batches of 1, not 2; call again"):
         kept(store, rho=RHO[:2])
 
 
@@ -332,7 +492,7 @@ def test_a_full_disk_is_reported_and_what_was_done_is_kept(tmp_path, monkeypatch
         full.setattr(LocalStore, "set", limited)
         with pytest.raises(OSError, match=r"No space left on device.*Every batch that was finished before is kept"):
             kept(store)
-    assert 0 < num_done(store) < NUM_BATCHES
+    assert 0 < num_done(store) < NUM_RUNS
     assert_same(kept(store), kept(None))
 
 

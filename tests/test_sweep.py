@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import re
 import socket
@@ -12,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +23,7 @@ import pytest
 import damjax
 from damjax import _hosts, _memory
 from damjax import _work as _work_module
-from damjax._plan import make_plan
+from damjax._plan import Table, make_plan
 from damjax._work import Work
 from damjax.sweep import _work
 
@@ -50,7 +53,8 @@ def loops(run, keys, *axes):
 
 
 def quiet(run, **arguments):
-    return damjax.sweep(run, progress=False, **arguments)
+    arguments = {"progress": False} | arguments
+    return damjax.sweep(run, **arguments)
 
 
 @pytest.mark.parametrize("vectorize", [None, jax.vmap])
@@ -253,6 +257,12 @@ def test_static_values_that_are_equal_but_not_alike_are_told_apart():
 
 
 def test_records_pairs_and_mixed_lists_are_values_of_an_axis():
+    streams = [damjax.Associations(np.full((2, 3), i), np.ones((2, 3))) for i in (1.0, 2.0)]
+    found = quiet(lambda key, stream: stream.keys.sum(), keys=KEYS, stream=streams)
+    np.testing.assert_array_equal(found["value"][:, 0], [6, 12])
+    assert found["stream"].values.tolist() == ["Associations_0", "Associations_1"]
+    found = quiet(lambda key, data: data["x"].sum(), keys=KEYS, data=[{"x": np.ones(3)}, {"x": np.zeros(3)}])
+    np.testing.assert_array_equal(found["value"][:, 0], [3, 0])
     balls = [damjax.domains.frobenius_ball(radius) for radius in (1.0, 2.0)]
     found = quiet(lambda key, ball: ball.diameter, keys=KEYS, ball=balls)
     np.testing.assert_array_equal(found["value"][:, 0], [2, 4])
@@ -294,14 +304,14 @@ def test_batches_are_sized_by_memory():
     large = int(quiet(run, keys=KEYS, rho=np.arange(40.0))["batch_size"])
     found = quiet(run, keys=KEYS, rho=np.arange(40.0), memory=250_000)
     small = int(found["batch_size"])
-    # 200 runs in four batches of one size.
+    # 200 runs in four batches of one size: all seeds of ten settings.
     assert large == (50 if jax.default_backend() == "cpu" else 200)
     assert 1 <= small < large
     work = _work(run, KEYS, {"rho": np.arange(40.0)}, (), (), None, None)
     assert (
         _memory.bytes_per_device(work.program(0, small)) <= 250_000 < _memory.bytes_per_device(work.program(0, large))
     )
-    with pytest.raises(ValueError, match=r"memory is 0\.0 MiB per device, but one run needs"):
+    with pytest.raises(ValueError, match=r"memory is 10 bytes per device, but one run needs \d+\.\d KiB"):
         quiet(run, keys=KEYS, rho=[0.0], memory=10)
     assert 2**20 < _memory.free_bytes(jax.devices()) < 2**50
 
@@ -320,6 +330,22 @@ def test_batches_are_sized_by_memory():
         ({"static": ["sigma"]}, r"static must name axes.*it names \['sigma'\]"),
         ({"sigma": [1.0]}, "run must take a key and then every axis by name, but got an unexpected keyword argument"),
         ({"seed": [1.0]}, "axes must not be called seed, finite, batch_size"),
+        ({"done": [1.0]}, "axes must not be called .*, but one is called 'done'"),
+        ({"rho": {"a": RHO}}, r"axis rho must hold one value per setting, but it is \{'a'.*write \[\{'a'"),
+        ({"rho": {0.0, 1.0}}, r"axis rho must hold one value per setting, but it is \{.*write list\(\{"),
+        ({"rho": damjax.Associations(np.ones(3), np.ones(3))}, "axis rho must hold one value .* it is Associations"),
+        ({"rho": KEYS}, "axis rho must hold numbers, names or objects, but it holds typed keys"),
+        ({"rho": list(KEYS)}, "axis rho must hold numbers, names or objects, but it holds typed keys"),
+        ({"store": [1.0, 2.0]}, r"store must be a folder, but it is \[1\.0, 2\.0\]; an axis of that name"),
+        ({"memory": [1.0, 2.0]}, "memory must be a positive integer"),
+        ({"progress": [1.0, 2.0]}, "progress must be True, False or a title"),
+        ({"vectorize": [1.0, 2.0]}, "vectorize must be a function"),
+        ({"devices": ["cpu"]}, "devices must hold at least one device of jax"),
+        ({"run": 3.0}, "run must be a function of a key and settings"),
+        ({"dims": {"regret": ("horizon",)}}, r"dims must name results of run.*it names \['regret'\]"),
+        ({"dims": {"end": ("a", "b")}}, "dims must give each of the 1 axes of 'end' a name of its own"),
+        ({"dims": {"end": ("rho",)}}, r"run must not return \['rho'\]"),
+        ({"dims": "horizon"}, "dims must map results to names"),
         ({"rho": [2**40]}, "axis rho must hold integers of at most 32 bits"),
         ({"rho": np.array(["2026-01-01"], "datetime64[D]")}, "axis rho must be an array of numbers or a list of names"),
         ({"end_0": [1.0], "run": lambda key, rho, rate, end_0: noisy(key, rho, rate)}, r"must not return \['end_0'\]"),
@@ -340,6 +366,9 @@ def test_bad_input_is_named(arguments, message, untyped):
         (lambda key, rho: {"rho": rho}, r"run must not return \['rho'\]"),
         (lambda key, rho: jax.random.key(1), "run must return arrays of numbers"),
         (lambda key, rho: {}, "run must return at least one array"),
+        (lambda key, rho: "text", "run must return arrays of numbers, but its result is 'text'"),
+        (lambda key, rho: {"a": [rho, "text"]}, r"run must return arrays of numbers, but \['a'\]\[1\] is 'text'"),
+        (lambda key, rho: np.array("text"), "run must return arrays of numbers, but its result is array"),
         (lambda key, rho: {"a.b": rho, "a": {"b": rho}}, r"under different names, but \['a\.b'\] come twice"),
         (lambda key, rho: {"a": jnp.ones(2), "a_0": rho}, r"run must not return \['a_0'\]"),
     ],
@@ -378,14 +407,44 @@ def test_a_label_that_says_too_little_is_not_guessed():
     assert functions.coordinates()["f"][1].tolist() == ["<lambda>_0", "<lambda>_1"]
 
 
-def test_every_run_is_in_one_batch():
+@hypothesis.given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3), most=st.integers(1, 100), seed=st.integers(0, 10**6)
+)
+def test_every_run_is_in_one_batch_and_batches_are_blocks(lengths, most, seed):
+    """Of the plan's own table, and of a larger one in another order, as a store may hold."""
+    rng = np.random.default_rng(seed)
+    *settings, num_seeds = lengths
+    names = [f"x{dim}" for dim in range(len(settings))]
+    plan = make_plan(np.arange(num_seeds), {name: np.arange(n) for name, n in zip(names, settings, strict=True)})
+    own = plan.table(most)
+    size = math.prod(own.block)
+    assert size <= most
+    # The size of a block says what the blocks are.
+    assert plan.table(size).block == own.block
+    larger = tuple(length + int(rng.integers(3)) for length in lengths)
+    places = [rng.permutation(n)[:length] for n, length in zip(larger[:-1], settings, strict=True)]
+    for table in (own, Table(larger, own.block, (*places, np.arange(num_seeds)))):
+        batches = plan.batches(table)
+        assert all(len(batch.runs) == size and batch.counts.any() for batch in batches)
+        np.testing.assert_array_equal(
+            np.sort(np.concatenate([batch.runs[batch.counts] for batch in batches])), np.arange(plan.num_runs)
+        )
+        for batch in batches:
+            where = np.unravel_index(batch.runs[batch.counts], plan.shape)
+            stands = [np.asarray(of)[at] for of, at in zip(table.places, where, strict=True)]
+            for at, block, corner in zip(stands, table.block, batch.corner, strict=True):
+                np.testing.assert_array_equal(at // block, corner)
+
+
+def test_blocks_hold_seeds_first_and_one_program_each():
     plan = make_plan(np.arange(7), {"rho": RHO, "name": ["a", "b", "a"]})
-    for size in (1, 4, 100):
-        counted = np.concatenate([batch.runs[: batch.size] for batch in plan.batches(size)])
-        np.testing.assert_array_equal(np.sort(counted), np.arange(plan.num_runs))
-        assert all(len(batch.runs) == size for batch in plan.batches(size))
+    blocks = {most: plan.table(most).block for most in (1, 4, 13, 14, 20, 21, 100)}
+    assert blocks == {
+        1: (1, 1, 1), 4: (1, 1, 4), 13: (1, 1, 7), 14: (2, 1, 7), 20: (2, 1, 7), 21: (3, 1, 7), 100: (3, 1, 7)
+    }  # fmt: skip
     # A name that comes twice along an axis is one program.
     assert len(plan.groups) == 2
+    assert [batch.group for batch in plan.batches(plan.table(21))] == [0, 0, 1]
 
 
 def test_without_xarray_there_are_plain_arrays(monkeypatch):
@@ -539,23 +598,23 @@ def test_hosts_with_unequal_numbers_of_devices_are_told_so(beside):
         quiet(noisy, keys=KEYS, rho=RHO, rate=RATE)
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("size", [1, 5])
 def test_hosts_without_a_store_take_the_least_of_their_batch_sizes(beside, size):
     beside(size=size)
     assert int(quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=3)["batch_size"]) == min(3, size)
 
 
 def test_a_host_without_a_store_takes_the_batch_size_of_one_that_has_it(beside, tmp_path):
-    beside(size=4, has_store=True)
+    beside(size=5, has_store=True)
     found = quiet(noisy, keys=KEYS, rho=RHO, rate=RATE, batch_size=3, store=tmp_path / "store")
-    assert int(found["batch_size"]) == 4
+    assert int(found["batch_size"]) == 5
 
 
 def test_hosts_whose_stores_have_other_batch_sizes_are_told_so(beside, tmp_path):
     arguments = {"keys": KEYS, "rho": RHO, "rate": RATE, "batch_size": 3, "store": tmp_path / "store"}
     quiet(noisy, **arguments)
-    beside(size=4)
-    message = r"the hosts' stores must have one batch size, but theirs are \[3, 4\]; delete them"
+    beside(size=5)
+    message = r"the hosts' stores must have one batch size, but theirs are \[3, 5\]; delete them"
     with pytest.raises(damjax.StoreError, match=message):
         quiet(noisy, **arguments)
 
@@ -599,7 +658,7 @@ def noisy_at(key, rho):
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_what_is_stopped_says_what_is_kept(tmp_path, monkeypatch, capsys, stored):
-    """Ctrl-C between the second and the third of five batches; and before the first bar it says that it compiles."""
+    """Ctrl-C between the second and the third of six batches; and before the first bar it says that it compiles."""
     finish, done = Work.finish, []
 
     def stopping(work, started, size):
@@ -615,7 +674,7 @@ def test_what_is_stopped_says_what_is_kept(tmp_path, monkeypatch, capsys, stored
     with monkeypatch.context() as patch:
         patch.setattr(Work, "finish", stopping)
         message = (
-            rf"stopped: 6 of 15 runs are kept in {re.escape(str(store))}; call" if stored else "none is kept, since"
+            rf"stopped: 5 of 15 runs are kept in {re.escape(str(store))}; call" if stored else "none is kept, since"
         )
         with pytest.raises(KeyboardInterrupt, match=message):
             call(progress="a title")
