@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -53,8 +53,8 @@ def loops(run, keys, *axes):
 
 
 def quiet(run, **arguments):
-    arguments = {"progress": False} | arguments
-    return damjax.sweep(run, **arguments)
+    options: dict[str, Any] = {"progress": False, **arguments}
+    return damjax.sweep(run, **options)
 
 
 @pytest.mark.parametrize("vectorize", [None, jax.vmap])
@@ -514,6 +514,19 @@ for options in ({}, *stores, {"memory": 10000 << 20 * process}):
     np.testing.assert_allclose(found["path"], damjax.sweep(noisy, devices=jax.local_devices(), **arguments)["path"])
     path = options.get("store")
     np.savez(f"{out}-{process}-{path is None}.npz", **{name: np.asarray(found[name]) for name in ("end", "path")})
+# One fails in the middle, and the other does not wait for ever; then both go on.
+write = damjax._store.Store.write
+if process == 1:
+    damjax._store.Store.write = lambda *arguments: (_ for _ in ()).throw(OSError("disk full"))
+try:
+    damjax.sweep(noisy, **arguments, batch_size=2, store=f"{store}-failing")
+except (RuntimeError, OSError) as error:
+    assert str(error) == ("disk full" if process else "the sweep failed on hosts [1]; their own messages say why")
+else:
+    raise AssertionError
+damjax._store.Store.write = write
+again = damjax.sweep(noisy, **arguments, batch_size=2, store=f"{store}-failing")
+np.testing.assert_allclose(again["path"], found["path"])
 """
 
 
