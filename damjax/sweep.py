@@ -51,7 +51,8 @@ def sweep(
     Args:
         run: pure, ``run(key, **settings) -> pytree of arrays``, of the same shapes at every setting. It is mapped over
             runs, so settings are traced scalars (or arrays, where an axis has more dimensions than one). It is traced
-            anew in every call, and compiled only if what it computes has changed.
+            anew in every call, and compiled only if what it computes has changed; from one process to the next, set
+            ``jax_compilation_cache_dir`` and jax keeps what it has compiled.
         keys: one typed key per seed, (S,); every setting sees the same ones. Or a pytree of arrays with a leading S,
             for what differs from seed to seed beside the key, such as tables of delays; ``run`` gets its slice.
         zipped: groups of axes that go together, such as [("rho", "rate")]; all others are crossed.
