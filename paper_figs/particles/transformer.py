@@ -134,7 +134,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet, source: bigrams.So
 
 def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) -> Figure:
     """The figure from its numbers; ``source`` says in words where the bigrams come from."""
-    titles = {"whole": "(a) all three memories at once", "parts": "(b) part by part: output, key, previous token"}
+    titles = {"whole": "all three memories at once", "parts": "part by part: output, key, previous token"}
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(7.4, 9.6), layout="constrained")
         grid = figure.subplots(len(QUANTITIES), 2, sharex=True, sharey="row")
@@ -149,6 +149,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) ->
                 if schedule == "parts":
                     for third in (1, 2):
                         axes.axvline(protocol.num_steps * third / 3, color="0.5", linewidth=0.8)
+        _panels.letter(grid.flat)
         for axes, ylabel in zip(grid[:, 0], QUANTITIES.values(), strict=True):
             axes.set_ylabel(ylabel)
         plotting.log_axis(grid[0, 0].yaxis, _panels.DECADES)
