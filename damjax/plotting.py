@@ -212,7 +212,7 @@ def _free_places(axes: Axes, graph: nx.Graph, positions: Mapping[int, Any], node
     at = {node: points_per_dot * axes.transData.transform(positions[node]) for node in graph}
     starts, ends = (np.array([at[edge[i]] for edge in graph.edges]) for i in (0, 1))
     angles = np.linspace(0, 2 * np.pi, 32, endpoint=False) - np.pi / 2
-    around = np.stack([20 * np.cos(angles), 14 * np.sin(angles)], axis=1)
+    around = np.stack([22 * np.cos(angles), 14 * np.sin(angles)], axis=1)
     # A label is about three times as wide as it is high: its middle and its ends must be free.
     label = np.array([[-9.0, 0.0], [0.0, 0.0], [9.0, 0.0]])
     taken, places = list(at.values()), []

@@ -132,8 +132,8 @@ def movement(name: str, delays: Sequence[int], steps: Sequence[int], sweep: Swee
         moved = jnp.where(time >= delay, jnp.abs(params - params[time - delay]), 0)
         rates = bounds.applied_rates(rate, weights, table, len(one))[:, 0]
         return {
-            "printed": moved[now] / (delay * rates[now - 1]),
-            "mended": jnp.cumsum(moved)[now] / (delay * jnp.cumsum(rates)[now]),
+            "printed": moved[now] / (delay.astype(rates.dtype) * rates[now - 1]),
+            "mended": jnp.cumsum(moved)[now] / (delay.astype(rates.dtype) * jnp.cumsum(rates)[now]),
         }
 
     found = sweep(name, run, keys=jax.random.split(jax.random.key(0), 1), delay=delays)

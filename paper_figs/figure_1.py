@@ -22,7 +22,7 @@ CONCENTRATIONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 QUICK = {"num_seeds": 4, "num_tuning_seeds": 4, "num_steps": 200, "rate_constants": (0.2, 0.5, 1.2, 3.0)}
 AGENT = 0
 RATIO = "ratio"
-CLAIM = "DAM-TOGD keeps falling as OGD does; consensus reaches a plateau, and pays for what is personal"
+CLAIM = "DAM-TOGD stays within a small factor of OGD; consensus reaches a plateau, and pays for what is personal"
 REGRET = r"average regret $\mathrm{Reg}(T)\,/\,NT$ (loss per step)"
 
 
@@ -98,7 +98,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
             f"concentration_{RATIO}": "the same as (d), over the regret of OGD",
         }
         for axes, (kind, title) in zip(others, titles.items(), strict=True):
-            _panels.draw(axes, panels[kind], title, "ratio to the regret of OGD" if RATIO in kind else REGRET)
+            _panels.draw(axes, panels[kind], title, "ratio to the regret of OGD" if kind.endswith(RATIO) else REGRET)
             if "concentration" in kind:
                 plotting.log_axis(axes.xaxis, CONCENTRATIONS)
         plotting.log_axis(others[0].xaxis, _panels.TIMES)
