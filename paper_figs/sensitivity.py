@@ -21,7 +21,7 @@ from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK
 
 BLUES = mpl.colormaps["Blues"](np.linspace(0.3, 1, 64))  # without the shades that paper swallows
-CLAIM = "The links that carry most of the trees are worth most"
+CLAIM = "A few links are worth most, and those that no tree uses are worth nothing"
 PERCENT = "gain per hop saved (% of the bound)"
 
 

@@ -34,7 +34,7 @@ class Protocol:
     seed: int = 0
 
 
-CLAIM = "Where the Gram matrix allows it, t L tends to its closed form; of low rank, the loss stops falling"
+CLAIM = "t L tends to its closed form; where low rank keeps tokens from being separated, the loss stops falling"
 QUICK = {"num_steps": 200, "num_seeds": 3}
 
 

@@ -39,7 +39,7 @@ class Protocol:
     base_seed: int = 0
 
 
-CLAIM = "Small batches and noisy labels delay settling; with noisy labels large steps never settle"
+CLAIM = "Small batches and noisy labels delay settling; large steps with noisy labels do not settle"
 QUICK = {"num_steps": 200, "num_seeds": 3, "batch_sizes": (1, 16), "shown_batches": (1, 16)}
 
 

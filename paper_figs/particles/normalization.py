@@ -42,7 +42,7 @@ class Protocol:
 
 
 CLAIM = (
-    "Normalised inputs end spikes if what tokens share lies along 1; normalised scores cap spikes, and make small ones"
+    "Normalised inputs tame spikes if what tokens share lies along 1; normalised scores cap spikes, and make small ones"
 )
 QUICK = {"learning_rates": (0.1, 3.0), "multiples": (0.5, 2.0), "num_steps": 50, "num_seeds": 3}
 
