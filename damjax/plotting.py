@@ -1,6 +1,8 @@
 """Figures that are made to be read, in print and in grey. The only module that imports matplotlib."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import networkx as nx
@@ -62,20 +64,54 @@ def mean_interval(
     return mean, mean - half_width, mean + half_width
 
 
+def median_interval(
+    samples: Num[np.ndarray, "seeds points"], *, limit: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median over seeds and the ends of its 95% interval, each (points,), of times of which some are censored.
+
+    The ends are the k-th smallest and the k-th largest sample, with the largest k for which
+
+        P(Binomial(S, 1/2) < k) <= 2.5%,
+
+    whatever the distribution. Fewer than six samples have no such k, and no ends; a single one has no spread.
+
+    Args:
+        samples: (seeds, points).
+        limit: what is not below it did not happen within the run, and is infinite here.
+
+    Example:
+        >>> samples = np.arange(1.0, 8.0)[:, None]
+        >>> [float(end[0]) for end in median_interval(samples, limit=7.0)]
+        [4.0, 1.0, inf]
+        >>> [float(end[0]) for end in median_interval(samples, limit=4.0)]
+        [inf, 1.0, inf]
+    """
+    num_seeds, times = len(samples), np.sort(np.where(samples < limit, samples, np.inf), axis=0)
+    median = np.median(times, axis=0)
+    if num_seeds == 1:
+        return median, median, median
+    rank = np.count_nonzero(scipy.special.bdtr(np.arange(num_seeds), num_seeds, 0.5) <= 0.025)
+    if rank == 0:
+        return median, np.full_like(median, np.nan), np.full_like(median, np.nan)
+    return median, times[rank - 1], times[-rank]
+
+
 def curves(
     axes: Axes,
     x: Sequence[float] | np.ndarray,
     samples: Mapping[str, Float[np.ndarray, "seeds points"]],
     *,
     positive: bool = False,
+    limit: float = math.inf,
 ) -> None:
-    """One line per entry of ``samples``: mean over seeds, with its 95% interval as a band.
+    """One line per entry of ``samples``: mean over seeds, with its 95% interval as a band; of censored times, medians.
 
     Args:
         axes: to draw on.
         x: (points,).
         samples: name -> (seeds, points), at most as many names as ``STYLES``.
         positive: as for ``mean_interval``: for a logarithmic axis.
+        limit: as for ``median_interval``, where the run ends; what lies beyond is drawn there. Infinity for means.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -87,9 +123,11 @@ def curves(
     if len(samples) > len(STYLES):
         raise ValueError(f"samples must hold at most {len(STYLES)} curves, which is all that can be told apart in grey")
     for style, (name, values) in zip(STYLES, samples.items(), strict=False):
-        mean, low, high = mean_interval(values, positive=positive)
+        censored = math.isfinite(limit)
+        found = median_interval(values, limit=limit) if censored else mean_interval(values, positive=positive)
+        middle, low, high = np.minimum(found, limit)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
-        (line,) = axes.plot(x, mean, label=name, markersize=3.5, linewidth=1.3)
+        (line,) = axes.plot(x, middle, label=name, markersize=3.5, linewidth=1.3)
         line.set(**style)
     axes.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
 
@@ -159,20 +197,37 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
             graph, positions, nodelist=nodes, ax=axes, node_color=face, edgecolors=edge, node_size=260
         )
     nx.draw_networkx_labels(graph, positions, ax=axes, font_size=8)
-    for node in wanted:
-        x, y = positions[node]
-        axes.annotate(
-            rf"$\tau={delays[node]}$",
-            (x, y),
-            xytext=(0, -15),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
-        )
     axes.margins(0.12)
     axes.set_axis_off()
+    for node, offset in zip(wanted, _free_places(axes, graph, positions, wanted), strict=True):
+        text = rf"$\tau={delays[node]}$"
+        place = {"xytext": offset, "textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7.5}
+        axes.annotate(text, positions[node], **place)
+
+
+def _free_places(axes: Axes, graph: nx.Graph, positions: Mapping[int, Any], nodes: Sequence[int]) -> np.ndarray:
+    """Where a label beside each node is farthest from every edge, node and earlier label, in points from the node."""
+    axes.autoscale_view()
+    points_per_dot = 72 / axes.figure.dpi
+    at = {node: points_per_dot * axes.transData.transform(positions[node]) for node in graph}
+    starts, ends = (np.array([at[edge[i]] for edge in graph.edges]) for i in (0, 1))
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False) - np.pi / 2
+    around = np.stack([22 * np.cos(angles), 14 * np.sin(angles)], axis=1)
+    # A label is about three times as wide as it is high: its middle and its ends must be free.
+    label = np.array([[-9.0, 0.0], [0.0, 0.0], [9.0, 0.0]])
+    taken, places = list(at.values()), []
+    for node in nodes:
+        parts = at[node] + around[:, None] + label
+        along = np.clip(((parts[:, :, None] - starts) * (ends - starts)).sum(-1) / ((ends - starts) ** 2).sum(-1), 0, 1)
+        nearest = starts + along[..., None] * (ends - starts)
+        from_edges = np.linalg.norm(parts[:, :, None] - nearest, axis=-1).min(axis=(1, 2))
+        others = np.array([point for point in taken if point is not at[node]])
+        # A node or a label is wider than a line.
+        from_others = np.linalg.norm(parts[:, :, None] - others, axis=-1).min(axis=(1, 2)) / 2
+        best = int(np.argmax(np.minimum(from_edges, from_others)))
+        taken += list(parts[best])
+        places.append(around[best])
+    return np.array(places)
 
 
 def style() -> mpl.RcParams:

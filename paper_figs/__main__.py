@@ -50,6 +50,7 @@ FIGURES = {
 }
 
 
+FOLDER = Path("figures")
 STOPPED = 130  # what a shell calls a program that Ctrl-C ended
 
 
@@ -67,9 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="name", help="figures to make (default: all; see --list)")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="a small version in seconds, to see that all works")
+    size.add_argument("--quick", action="store_true", help="a small version in seconds, stamped QUICK, of no meaning")
     size.add_argument("--large", action="store_true", help="transformer: the larger model, for more than two cores")
-    parser.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR", help="folder (default: figures)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder (default: {FOLDER}, or {FOLDER / 'quick'} with --quick)"
+    )
     parser.add_argument("--store", type=Path, metavar="DIR", help="keep what is computed here, and resume from it")
     parser.add_argument("--distributed", action="store_true", help="one of several processes that share the work")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds per point (default: 32, or 4 with --quick)")
@@ -89,8 +92,9 @@ def main(argv: list[str] | None = None) -> int:
     if sizes and "transformer" not in args.names:
         parser.error(f"--{next(iter(sizes))} is for the figure transformer only; name it")
 
-    if args.out.exists() and not args.out.is_dir():
-        parser.error(f"--out must be a folder, but {args.out} is a file")
+    out = args.out or (FOLDER / "quick" if args.quick else FOLDER)
+    if out.exists() and not out.is_dir():
+        parser.error(f"--out must be a folder, but {out} is a file")
     if args.store and not importlib.util.find_spec("zarr"):
         parser.error("--store needs zarr; install it with: pip install 'damjax[sweeps]'")
 
@@ -111,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         options = sizes if module is transformer else {}
         try:
             paths = module.make(
-                args.out, quick=args.quick, num_seeds=args.seeds, sweep=_sweeps.sweeper(name, args.store), **options
+                out, quick=args.quick, num_seeds=args.seeds, sweep=_sweeps.sweeper(name, args.store), **options
             )
         except damjax.StoreError as error:
             # A store of other runs is the user's to sort out; anything else is a defect.

@@ -17,6 +17,7 @@ from paper_figs import _panels
 from paper_figs._problems import Protocol
 from paper_figs._sweeps import Sweep
 
+QUICK = "QUICK"
 PACKAGES = ("jax", "jaxlib", "numpy", "networkx", "optax", "matplotlib")
 
 
@@ -49,6 +50,8 @@ def maker(
     compute: Callable[..., Any],
     draw: Callable[[Any, Protocol], Figure],
     panels: Callable[[Any], Mapping[str, _panels.Panel]] = lambda found: found,
+    *,
+    claim: str,
 ) -> Callable[..., list[Path]]:
     """The ``make`` of a figure: compute, draw and save it; the files.
 
@@ -59,15 +62,34 @@ def maker(
         compute: ``compute(protocol, quick=..., sweep=...)``.
         draw: ``draw(what compute found, protocol) -> figure``.
         panels: of what compute found, for the tables.
+        claim: as for ``save``.
     """
 
     def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
         sized = resized(protocol, changes if quick else {}, num_seeds)
         found = compute(sized, quick=quick, sweep=sweep)
         record = settings(name, dataclasses.asdict(sized), quick)
-        return save(name, draw(found, sized), _panels.tables(panels(found)), record, out)
+        tables = _panels.tables(panels(found))
+        return save(name, draw(found, sized), tables, record, out, claim=claim, quick=quick)
 
     return make
+
+
+def stamp(figure: Figure) -> None:
+    """Write QUICK across a picture, so that nobody takes it for a result."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        0.5,
+        0.5,
+        QUICK,
+        fontsize=12 * min(width, 2 * height),
+        color="#D55E00",
+        alpha=0.15,
+        rotation=20,
+        ha="center",
+        va="center",
+        fontweight="bold",
+    )
 
 
 def save(
@@ -76,6 +98,9 @@ def save(
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     settings: Mapping[str, Any],
     out: Path,
+    *,
+    claim: str = "",
+    quick: bool = False,
 ) -> list[Path]:
     """Write ``name``.png and .pdf, one CSV per table, and ``name``.json; return the paths.
 
@@ -87,6 +112,8 @@ def save(
         tables: suffix -> rows; the suffix "" names the main table.
         settings: of every run, seeds included; plain data.
         out: folder, made when missing.
+        claim: what the figure shows, which stands above a picture of full size only.
+        quick: whether the runs were too few and too short to show anything, which the picture then says.
     """
     pictures = [out / f"{name}.{suffix}" for suffix in ("png", "pdf")]
     sheets = [out / f"{name}{suffix}.csv" for suffix in tables]
@@ -94,13 +121,18 @@ def save(
     if jax.process_index() > 0:
         return [*pictures, *sheets, record]
     out.mkdir(parents=True, exist_ok=True)
+    if quick:
+        stamp(figure)
+    elif claim:
+        figure.text(0.0, 1.01, claim, fontsize=10, fontweight="bold", va="bottom")
     for path in pictures:
         # Without the date the same numbers give the same file.
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
         figure.savefig(path, metadata=metadata, bbox_inches="tight", dpi=200)
     for path, rows in zip(sheets, tables.values(), strict=True):
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            # Means and medians have columns of their own.
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(column for row in rows for column in row)))
             writer.writeheader()
             writer.writerows(rows)
     versions = {"damjax": damjax.__version__} | {package: importlib.metadata.version(package) for package in PACKAGES}

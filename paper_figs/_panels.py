@@ -1,6 +1,8 @@
 """A panel of curves: its numbers, how it is drawn, and the tables that are saved beside the figure."""
 
-from collections.abc import Mapping, Sequence
+import math
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from damjax import plotting
 
 DECADES = tuple(digit * 10.0**power for power in range(-4, 9) for digit in (1, 2, 5))
 TIMES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+ENDS = ("low_95", "high_95")
 POWERS = tuple(10.0**power for power in range(-8, 12))
 
 
@@ -22,6 +25,8 @@ class Panel(NamedTuple):
         samples: curve -> (seeds, points).
         columns: what else is known of each point: column of the table -> curve -> one value, or one per point.
         log: whether the axis of the values is logarithmic.
+        limit: a value from here on says that what it is the time of did not happen within the run. Such times have no
+            mean: the panel shows medians, and the share of seeds where it did happen.
     """
 
     label: str
@@ -29,6 +34,7 @@ class Panel(NamedTuple):
     samples: Mapping[str, np.ndarray]
     columns: Mapping[str, Mapping[str, Sequence[float]]] = {}
     log: bool = True
+    limit: float = math.inf
 
     @property
     def positive(self) -> bool:
@@ -36,8 +42,29 @@ class Panel(NamedTuple):
         return self.log and all(np.all(values > 0) for values in self.samples.values())
 
     def curves(self, axes: Axes) -> None:
-        """Draw mean and interval of every curve."""
-        plotting.curves(axes, self.x, self.samples, positive=self.positive)
+        """Draw mean and interval of every curve, or medians and shares where there is a limit."""
+        plotting.curves(axes, self.x, self.samples, positive=self.positive, limit=self.limit)
+        if math.isfinite(self.limit):
+            self._shares(axes)
+
+    def summary(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        """What is said of each point of a curve, by the columns of the table."""
+        if math.isinf(self.limit):
+            return dict(zip(("mean", *ENDS), plotting.mean_interval(samples, positive=self.positive), strict=True))
+        median = dict(zip(("median", *ENDS), plotting.median_interval(samples, limit=self.limit), strict=True))
+        return median | {"share": np.mean(samples < self.limit, axis=0)}
+
+    def _shares(self, axes: Axes) -> None:
+        """Where some seeds are not there within the run: shade what lies beyond it, and write there how many are."""
+        shares = [self.summary(samples)["share"] for samples in self.samples.values()]
+        if np.min(shares) == 1:
+            return
+        axes.axhspan(self.limit, 4 * self.limit, color="0.93", zorder=0)
+        for row, (line, of_curve) in enumerate(zip(axes.get_lines(), shares, strict=False)):
+            place = {"xytext": (0, 2 + 7 * row), "textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+            for x, share in zip(self.x, of_curve, strict=True):
+                if share < 1:
+                    axes.annotate(f"{share:.0%}", (x, self.limit), color=line.get_color(), **place)
 
 
 def draw(axes: Axes, panel: Panel, title: str, ylabel: str, *, ticks: Sequence[float] = DECADES) -> None:
@@ -46,6 +73,12 @@ def draw(axes: Axes, panel: Panel, title: str, ylabel: str, *, ticks: Sequence[f
     axes.set(xlabel=panel.label, title=title, ylabel=ylabel)
     if panel.log:
         plotting.log_axis(axes.yaxis, ticks)
+
+
+def letter(panels: Iterable[Axes]) -> None:
+    """Put (a), (b), ... before the titles, in the order of reading."""
+    for name, axes in zip(string.ascii_lowercase, panels, strict=False):
+        axes.set_title(f"({name}) {axes.get_title('left')}".rstrip())
 
 
 def tables(
@@ -61,12 +94,13 @@ def tables(
     summary, runs = [], []
     for kind, panel in panels.items():
         for name, samples in panel.samples.items():
-            mean, low, high = plotting.mean_interval(samples, positive=panel.positive)
+            points = panel.summary(samples)
             for i, x in enumerate(panel.x.tolist()):
                 known = {
                     column: values[name][i if len(values[name]) > 1 else 0] for column, values in panel.columns.items()
                 }
                 point = {"panel": kind, curve: name, "x": x} | known
-                summary.append(point | {"mean": mean[i], "low_95": low[i], "high_95": high[i], "seeds": len(samples)})
+                said = {column: values[i] for column, values in points.items()}
+                summary.append(point | said | {"seeds": len(samples)})
                 runs += [point | {"seed": s, value: found} for s, found in enumerate(samples[:, i])]
     return {"": summary, "_runs": runs}

@@ -102,6 +102,44 @@ def measure(
     return {curve: np.asarray(found[curve]) for curve in CURVES}
 
 
+def movement(name: str, delays: Sequence[int], steps: Sequence[int], sweep: Sweep) -> dict[str, np.ndarray]:
+    """How far the memory of an agent with one late interest moves while a question is out, over what proofs allow it.
+
+    Every loss is the same, of slope 1, and the ball is never met, so it moves as far as its rates let it:
+
+        printed, (A-14a):       ||X_t - X_{t-tau}|| <= tau eta_{t-1}                       at every t
+        mended, their sum:      sum_{s <= t} ||X_s - X_{s-tau}|| <= tau sum_{s <= t} eta_s
+
+    Args:
+        name: of the sweep.
+        delays: tau.
+        steps: t - tau, counted from the first arrival; at least 2, since nothing has moved before.
+        sweep: computes.
+
+    Returns:
+        "printed" and "mended": left side over right side, (delays, steps).
+    """
+    objective, weights = damjax.objectives.linear_attention(), np.array([[0.0, 1.0], [0.0, 1.0]])
+    rate, ball = damjax.schedules.inverse_sqrt(1.0), damjax.domains.frobenius_ball(2.0 * max(steps))
+    one = jnp.ones((max(delays) + max(steps), 2, 1))
+
+    def run(key: jax.Array, delay: jax.Array) -> dict[str, jax.Array]:
+        table = jnp.array([[0, delay], [0, 0]])
+        algorithm = damjax.dam_togd(objective, weights, table, learning_rate=rate, domain=ball, max_delay=max(delays))
+        stream = damjax.Associations(one, one)
+        _, params = damjax.simulate(algorithm, jnp.zeros((2, 1, 1)), stream, observe=lambda params, *_: params[0, 0, 0])
+        time, now = jnp.arange(len(one)), jnp.array(steps) + delay - 1
+        moved = jnp.where(time >= delay, jnp.abs(params - params[time - delay]), 0)
+        rates = bounds.applied_rates(rate, weights, table, len(one))[:, 0]
+        return {
+            "printed": moved[now] / (delay.astype(rates.dtype) * rates[now - 1]),
+            "mended": jnp.cumsum(moved)[now] / (delay.astype(rates.dtype) * jnp.cumsum(rates)[now]),
+        }
+
+    found = sweep(name, run, keys=jax.random.split(jax.random.key(0), 1), delay=delays)
+    return {side: np.asarray(found[side])[:, 0] for side in ("printed", "mended")}
+
+
 def adversarial(
     name: str, delays: Sequence[int], factors: Sequence[float], horizons: Sequence[int], sweep: Sweep
 ) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ PATH_LENGTHS = (2, 3, 5, 9, 17)
 STRESS = (0.1, 0.5, 0.9)
 CONCENTRATION = 0.05
 ALONE_RATE = 1.0
+CLAIM = "Alone, all are the same; the price of delay grows with it; personal targets are a stress for consensus only"
 
 
 def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
@@ -60,9 +61,9 @@ def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.q
 def draw(panels: Mapping[str, Panel], protocol) -> Figure:
     """The figure from its numbers."""
     titles = {
-        "alone": "(a) one agent alone: all the same",
-        "delay": "(b) growing paths: the price of delay grows",
-        "stress": f"(c) interests near one-hot (a = {CONCENTRATION})",
+        "alone": "one agent alone",
+        "delay": "growing paths",
+        "stress": f"interests near one-hot (a = {CONCENTRATION})",
     }
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(10.5, 3.4), layout="constrained")
@@ -72,6 +73,7 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
         plotting.log_axis(figure.axes[1].xaxis, tuple(2.0**power for power in range(1, 8)))
         figure.axes[2].set_xticks(STRESS)
         figure.axes[0].legend()
+        _panels.letter(figure.axes)
         note = (
             f"Mean and 95% interval over {protocol.num_seeds} seeds, shared by the algorithms; T ="
             f" {protocol.num_steps}. Rate constants: {ALONE_RATE:g} for all in (a); tuned on"
@@ -81,4 +83,4 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
     return figure
 
 
-make = _output.maker("sanity", PROTOCOL, QUICK, compute, draw)
+make = _output.maker("sanity", PROTOCOL, QUICK, compute, draw, claim=CLAIM)

@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 
 import damjax
 from damjax import bounds, plotting
-from paper_figs import _output, _sweeps
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._panels import Panel
 from paper_figs._problems import Problem, Protocol, Setting, objective_and_domain, problems, seeds, stream
 from paper_figs._sweeps import Sweep
 from paper_figs._theory import PROTOCOL, QUICK
 
 BLUES = mpl.colormaps["Blues"](np.linspace(0.3, 1, 64))  # without the shades that paper swallows
+CLAIM = "A few links are worth most, and those that no tree uses are worth nothing"
 PERCENT = "gain per hop saved (% of the bound)"
 
 
@@ -94,7 +95,7 @@ def draw(found: Links, protocol) -> Figure:
         assert isinstance(lines, LineCollection)  # as undirected graphs are drawn
         figure.colorbar(lines, ax=network, label=PERCENT, shrink=0.8)
         network.set_axis_off()
-        network.set_title("(a) what one hop less on a link is worth")
+        network.set_title("what one hop less on a link is worth")
         order = np.argsort(mean)
         names = [f"{found.links[i][0]}–{found.links[i][1]}" for i in order]
         bars.barh(
@@ -104,7 +105,8 @@ def draw(found: Links, protocol) -> Figure:
             color="0.6",
             error_kw={"linewidth": 0.8},
         )
-        bars.set(xlabel=PERCENT, ylabel="link", title="(b) the same, in order")
+        bars.set(xlabel=PERCENT, ylabel="link", title="the same, in order")
+        _panels.letter((network, bars))
         note = (
             f"Mean and 95% interval over {protocol.num_seeds} seeds: derivative of the weighted-delay bound, summed"
             " over agents, in the length of the link."
@@ -119,4 +121,4 @@ def panels(found: Links) -> dict[str, Panel]:
     return {"links": Panel("link", names, {"gain in percent": found.gains}, log=False)}
 
 
-make = _output.maker("sensitivity", PROTOCOL, QUICK, compute, draw, panels)
+make = _output.maker("sensitivity", PROTOCOL, QUICK, compute, draw, panels, claim=CLAIM)

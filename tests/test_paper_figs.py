@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import re
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,16 @@ import numpy as np
 import pytest
 import scipy.stats
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Line
 
 import damjax
+from damjax import plotting
 from damjax._work import Work
-from paper_figs import _experiment, _output, _sweeps, figure_1, sanity
+from paper_figs import _experiment, _output, _panels, _sweeps, _theory, figure_1, sanity
 from paper_figs.__main__ import FIGURES, keep_programs, main
 from paper_figs._experiment import ALGORITHMS, average_regret, tuned_regret
 from paper_figs._problems import Protocol, Setting, draw_case, problems, seeds
-from paper_figs.particles import transformer
+from paper_figs.particles import factorised, transformer
 
 NORMALIZATION = itertools.starmap(
     "{}_{}".format, itertools.product(("amplitudes", "durations", "losses", "relative"), ("ones", "random"))
@@ -42,7 +45,8 @@ def quick(tmp_path_factory):
 
 def test_quick_writes_figure_numbers_and_settings(quick):
     out, done = quick
-    files = {"figure_1.png", "figure_1.pdf", "figure_1.csv", "figure_1_runs.csv", "figure_1.json"}
+    tables = ("", "_runs", "_ratio", "_ratio_runs")
+    files = {"figure_1.png", "figure_1.pdf", "figure_1.json", *(f"figure_1{table}.csv" for table in tables)}
     assert {path.name for path in out.iterdir()} == files
     assert all(f"wrote {out / name}" in done.stdout for name in files)
     assert all(f"figure_1: {name}: 100%" in done.stderr for name in ("tuning", "evaluation"))
@@ -50,9 +54,33 @@ def test_quick_writes_figure_numbers_and_settings(quick):
     assert (out / "figure_1.pdf").read_bytes().startswith(b"%PDF")
 
 
+def check_picture(figure):
+    """A quick one: stamped, without a claim, and all its panels have letters in the order of reading."""
+    assert _output.QUICK in [text.get_text() for text in figure.texts]
+    claims = [getattr(module, "CLAIM", None) for module in FIGURES.values()]
+    assert not {text.get_text() for text in figure.texts} & set(claims)
+    # A network has no axis, and what holds only a legend no title either.
+    panels = [
+        axes for axes in figure.axes if axes.get_label() != "<colorbar>" and (axes.axison or axes.get_title("left"))
+    ]
+    letters = [axes.get_title("left")[:3] for axes in panels]
+    assert letters == [f"({letter})" for letter in string.ascii_lowercase[: len(panels)]]
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """The figures that are saved."""
+    saved, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **kw: saved.append(figure) or save(figure, *args, **kw)
+    )
+    return saved
+
+
 # Panels whose values are not on a logarithmic axis, by how their names start: their intervals are symmetric.
 LINEAR = {
     "sensitivity": ("links",),
+    "bounds": ("movement",),
     "capacity": ("separable", "cover", "accuracy"),
     "correlations": ("scaled", "limits", "spreads"),
     "factorised": ("losses", "errors", "accuracy"),
@@ -60,12 +88,15 @@ LINEAR = {
     "normalization": ("amplitudes", "relative", "durations"),
     "orthogonal": ("margins", "leads"),
     "transformer": tuple(f"{how}_{what}" for how in ("whole", "parts") for what in ("acc", "output", "key", "prev")),
-    "zipf_tokens": ("margins", "rises", "perfect"),
+    "zipf_tokens": ("margins", "rises"),
 }
 
 
 def check_tables(out, name, curve, value):
-    """The summary is the mean of the runs, with its interval; returns the panels and the number of seeds."""
+    """The summary is the mean of the runs, with its interval, or the median of times of which some are censored.
+
+    Returns the panels and the number of seeds.
+    """
     with (out / f"{name}.csv").open() as summary, (out / f"{name}_runs.csv").open() as runs:
         rows, all_runs = list(csv.DictReader(summary)), list(csv.DictReader(runs))
     point = lambda row: (row["panel"], row[curve], row["x"])  # noqa: E731
@@ -76,6 +107,12 @@ def check_tables(out, name, curve, value):
     for row in rows:
         values = [float(run[value]) for run in all_runs if point(run) == point(row)]
         assert len(values) == int(row["seeds"])
+        if row.get("median"):
+            assert not row["mean"]
+            reached = float(row["share"]) * len(values)
+            assert reached == pytest.approx(round(reached))
+            assert float(row["median"]) == (np.median(values) if reached > len(values) / 2 else np.inf)
+            continue
         assert np.mean(values) == pytest.approx(float(row["mean"]), rel=1e-9)
         if len(values) > 1:
             half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
@@ -91,13 +128,23 @@ def test_the_summary_is_the_mean_of_the_runs(quick):
     panels, counts = check_tables(out, "figure_1", "algorithm", "average_regret")
     assert panels == {"time", "correlation", "concentration"}
     assert counts == {3}
+    panels, _ = check_tables(out, "figure_1_ratio", "algorithm", "ratio_to_ogd")
+    assert panels == {"correlation_ratio", "concentration_ratio"}
+    with (out / "figure_1_runs.csv").open() as regrets, (out / "figure_1_ratio_runs.csv").open() as ratios:
+        regret = {
+            (run["panel"], run["algorithm"], run["x"], run["seed"]): float(run["average_regret"])
+            for run in csv.DictReader(regrets)
+        }
+        for run in csv.DictReader(ratios):
+            of, ogd = ((run["panel"][:-6], name, run["x"], run["seed"]) for name in (run["algorithm"], "OGD"))
+            assert float(run["ratio_to_ogd"]) == pytest.approx(regret[of] / regret[ogd], rel=1e-9)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "panels"),
     [
-        ("bounds", {"time", "delay", "adversarial_time", "adversarial_delay"}),
+        ("bounds", {"time", "delay", "adversarial_time", "adversarial_delay", "movement"}),
         ("rates", {"random", "adversarial"}),
         ("sensitivity", {"links"}),
         ("sanity", {"alone", "delay", "stress"}),
@@ -114,10 +161,11 @@ def test_the_summary_is_the_mean_of_the_runs(quick):
         ("normalization", set(NORMALIZATION)),
     ],
 )
-def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys):
+def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys, pictures):
     assert main([name, "--quick", "--seeds", "2", "--out", str(tmp_path)]) == 0
     files = {f"{name}{ending}" for ending in (".png", ".pdf", ".csv", "_runs.csv", ".json")}
     assert {path.name for path in tmp_path.iterdir()} == files
+    check_picture(pictures[0])
     told = capsys.readouterr()
     assert "100%" in told.err
     assert all(f"wrote {tmp_path / file}" in told.out for file in files)
@@ -132,12 +180,13 @@ def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["spikes", "perfect_accuracy", "landscapes"])
-def test_the_figures_of_grids_in_quick_mode(name, tmp_path):
+def test_the_figures_of_grids_in_quick_mode(name, tmp_path, pictures):
     """Nothing in them is random, and their only table has a row per run or step."""
     assert main([name, "--quick", "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}{ending}" for ending in (".png", ".pdf", ".csv", ".json")
     }
+    check_picture(pictures[0])
     with (tmp_path / f"{name}.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == {"spikes": 3 * 7 * 9, "perfect_accuracy": 4**3, "landscapes": 3 * 2 * 11}[name]
@@ -202,6 +251,116 @@ def test_the_command_line_explains_itself(capsys):
             "default: figures",
         )
     )
+
+
+def test_quick_runs_have_a_folder_of_their_own(monkeypatch):
+    outs = []
+    monkeypatch.setattr(sanity, "make", lambda out, **options: outs.append(out) or [])
+    for arguments in (["--quick"], ["--quick", "--out", "mine"], []):
+        assert main(["sanity", *arguments]) == 0
+    assert outs == [Path("figures/quick"), Path("mine"), Path("figures")]
+
+
+def test_a_picture_says_what_it_shows_unless_it_is_quick(tmp_path):
+    for quick, text in ((True, _output.QUICK), (False, "what it shows")):
+        figure = Figure()
+        _output.save("figure", figure, {"": [{"x": 1}]}, {}, tmp_path, claim="what it shows", quick=quick)
+        assert [text.get_text() for text in figure.texts] == [text]
+
+
+def test_figure_1_shows_ratios_and_no_constants(monkeypatch):
+    """Six panels with letters; the last two are of curves of 1, 6 and 3 times the regret of OGD."""
+    rng = np.random.default_rng(0)
+    ogd = rng.uniform(1, 2, (4, 3))
+    samples = {name: factor * ogd for name, factor in zip(ALGORITHMS, (2, 12, 6), strict=True)}
+    regret = _panels.Panel(
+        "x", np.array([0.1, 1.0, 10.0]), samples, {"rate_constant": {name: [7.7] for name in ALGORITHMS}}
+    )
+    ratio = figure_1.ratio_to_ogd(regret)
+    for name, factor in zip(ALGORITHMS, (1, 6, 3), strict=True):
+        np.testing.assert_allclose(ratio.samples[name], factor)
+    panels = dict.fromkeys(("time", "correlation", "concentration"), regret)
+    panels |= {f"{kind}_ratio": ratio for kind in ("correlation", "concentration")}
+    monkeypatch.setattr(figure_1, "draw_network", lambda axes, protocol: axes.set_axis_off())
+    figure = figure_1.draw(panels, Protocol())
+    assert [axes.get_title("left")[:3] for axes in figure.axes] == [f"({letter})" for letter in "abcdef"]
+    assert not any("7.7" in text.get_text() for text in figure.texts)
+    assert ["ratio" in axes.get_ylabel() for axes in figure.axes] == [False] * 4 + [True] * 2
+
+
+def test_delays_are_written_where_no_link_is():
+    graph = damjax.graphs.paper_network()
+    routes = damjax.routing.compile_routes(graph, np.full((10, 10), 0.1))
+    figure = Figure(figsize=(4.3, 3.3), layout="constrained")
+    axes = figure.subplots()
+    plotting.network(axes, graph, routes, agent=0)
+    figure.draw_without_rendering()
+    at = {node: axes.transData.transform(place) for node, place in graph.nodes(data="pos")}
+    labels = [text.get_window_extent() for text in axes.texts if "tau" in text.get_text()]
+    assert len(labels) == 9
+    for label, (one, other) in itertools.product(labels, graph.edges):
+        assert not Line([at[one], at[other]]).intersects_bbox(label, filled=False)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(labels, 2))
+
+
+def test_censored_times_are_medians_with_their_share():
+    """Nine seeds, of which all, six and four get there within 100 steps: the last median is not known."""
+    times = np.tile(np.arange(1.0, 10.0)[:, None], 3)
+    times[6:, 1] = times[4:, 2] = 101
+    panel = _panels.Panel("x", np.array([1.0, 2.0, 3.0]), {"curve": times}, limit=101.0)
+    rows = _panels.tables({"panel": panel})[""]
+    assert not any("mean" in row for row in rows)
+    assert [row["median"] for row in rows] == [5, 5, np.inf]
+    assert [row["share"] for row in rows] == pytest.approx([1, 6 / 9, 4 / 9])
+    # The second and the eighth of nine: P(Binomial(9, 1/2) < 2) = 2.0%, and of less than 3 it is 9%.
+    assert [row["low_95"] for row in rows] == [2, 2, 2]
+    assert [row["high_95"] for row in rows] == [8, np.inf, np.inf]
+    axes = Figure().subplots()
+    panel.curves(axes)
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), [5, 5, 101])
+    assert [text.get_text() for text in axes.texts] == ["67%", "44%"]
+
+
+@pytest.mark.parametrize("num_seeds", [6, 9, 32])
+def test_the_interval_of_a_median_holds_95_percent(num_seeds):
+    ranks = np.arange(1.0, num_seeds + 1)[:, None]
+    _, (low,), (high,) = plotting.median_interval(ranks, limit=np.inf)
+    below = scipy.stats.binom(num_seeds, 0.5).cdf
+    assert below(high - 1) - below(low - 1) >= 0.95
+    assert below(high - 2) - below(low) < 0.95
+    assert np.isnan(plotting.median_interval(ranks[:5], limit=np.inf)[1:]).all()
+
+
+def test_step_sizes_are_tuned_on_other_seeds_and_an_edge_of_the_grid_is_told():
+    shapes = (factorised.Shape("full", 1, 8, (1.0, 2.0, 3.0)), factorised.Shape("rank", 4, 8, (1.0, 2.0, 3.0)))
+    protocol = factorised.Protocol(shapes=shapes, num_seeds=3, num_tuning_seeds=2)
+    losses, drawn = {1.0: np.nan, 2.0: 0.5, 3.0: 0.7}, {}
+
+    def sweep(name, run, *, keys, shape, rate, **options):
+        drawn[name] = set(map(tuple, np.asarray(jax.random.key_data(keys))))
+        finals = [losses[of] if name.startswith("full") else of for name, of in zip(shape, rate, strict=True)]
+        points = len(factorised._common.log_times(protocol.num_steps))
+        curves = np.tile(np.array(finals)[:, None, None], (1, len(keys), points))
+        return {"losses": curves, "errors": curves, "recalled": np.ones((len(rate), len(keys), protocol.num_tokens))}
+
+    panels = factorised.compute(protocol, sweep)
+    assert panels["losses"].columns["learning_rate"] == {"full, d = 8": (2.0,), "rank 4, d = 8": (1.0,)}
+    assert not drawn["tuning"] & drawn["runs"]
+    assert [len(keys) for keys in drawn.values()] == [2, 3]
+    figure = factorised.draw(panels, protocol)
+    assert "at the edge of its grid for rank 4, d = 8." in figure.texts[0].get_text()
+
+
+@pytest.mark.long
+def test_the_printed_step_fails_and_the_mended_one_holds():
+    steps, taus = np.array([2, 5, 9, 30, 100]), (2, 8)
+    sides = _theory.movement("movement", taus, steps.tolist(), _sweeps.quiet)
+    rates = 1 / np.sqrt(np.arange(1, 200))
+    for tau, printed, mended in zip(taus, sides["printed"], sides["mended"], strict=True):
+        moved = [rates[max(step - 1 - tau, 0) : step - 1].sum() for step in steps]
+        np.testing.assert_allclose(printed, moved / (tau * rates[steps - 2]), rtol=1e-6)
+        assert np.all(printed[steps > tau] > 1)
+        assert np.all(mended <= 1)
 
 
 @pytest.mark.long

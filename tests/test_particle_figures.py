@@ -62,10 +62,12 @@ def test_sharpness_against_the_step_size():
     losses = {name: curve[0] for name, curve in panels["losses"].samples.items()}
     assert ratios[r"$\eta$ = 1"].max() < 1
     assert np.all(np.diff(losses[r"$\eta$ = 1"]) < 0)
-    for name in (r"$\eta$ = 10", r"$\eta$ = 30"):
-        assert ratios[name][0] > 2
-        assert ratios[name][-1] < 0.1
-        assert np.any(np.diff(losses[name]) > 0)
+    large = r"$\eta$ = 10"
+    assert ratios[large][0] > 2
+    assert ratios[large][-1] < 0.1
+    assert np.any(np.diff(losses[large]) > 0)
+    # No curve leaves the axis.
+    assert min(ratio.min() for ratio in ratios.values()) > 1e-3
     mild, large = panels["random"].samples.values()
     assert np.all(mild < 1)
     assert np.all(large[:, 0] > 1)

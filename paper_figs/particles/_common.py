@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -120,6 +121,8 @@ def maker(
     changes: Mapping[str, Any],
     compute: Callable[..., Mapping[str, Panel]],
     draw: Callable[[Mapping[str, Panel], Any], Figure],
+    *,
+    claim: str,
 ) -> Callable[..., list[Path]]:
     """The ``make`` of a figure whose numbers are panels.
 
@@ -129,13 +132,15 @@ def maker(
         changes: to the protocol, for the quick version.
         compute: ``compute(protocol, sweep) -> panels``.
         draw: ``draw(panels, protocol) -> figure``.
+        claim: as for ``_output.save``.
     """
 
     def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
         """Compute, draw and save the figure; return the files."""
         sized = resized(protocol, changes if quick else {}, num_seeds)
         panels = compute(sized, sweep)
-        return _output.save(name, draw(panels, sized), _panels.tables(panels), settings(name, sized, quick), out)
+        tables, record = _panels.tables(panels), settings(name, sized, quick)
+        return _output.save(name, draw(panels, sized), tables, record, out, claim=claim, quick=quick)
 
     return make
 
@@ -146,9 +151,9 @@ def heat_map(axes: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, *, no
     axes.set_yscale("log")
 
 
-def color_bar(figure: Figure, panels: Any, norm: Normalize, label: str, **options: Any) -> None:
+def color_bar(figure: Figure, panels: Any, norm: Normalize, label: str, **options: Any) -> Colorbar:
     """What the colours of ``heat_map`` mean, beside ``panels``."""
-    figure.colorbar(ScalarMappable(norm, COLORS), ax=panels, label=label, **options)
+    return figure.colorbar(ScalarMappable(norm, COLORS), ax=panels, label=label, **options)
 
 
 def gaussian(key: jax.Array, num_tokens: int, dim: jax.Array, max_dim: int) -> jax.Array:

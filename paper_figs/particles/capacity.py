@@ -41,6 +41,7 @@ class Protocol:
     seed: int = 0
 
 
+CLAIM = "Descent separates what can be separated; where not all fits, rare tokens are forgotten, and more than need be"
 QUICK = {
     "sizes": (16,),
     "separation_steps": 100,
@@ -147,17 +148,20 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         panels["separable"].curves(left)
         _common.draw_closed_form(left, panels["cover"])
         left.set(xlabel="d / N", ylabel="fraction of runs without error", ylim=(-0.03, 1.03))
-        left.set_title("(a) two random classes; lines: Cover's theorem")
+        left.set_title("two random classes; lines: Cover's theorem")
         accuracy = panels["accuracy"]
         accuracy.curves(middle)
         middle.set(xlabel=accuracy.label, ylabel="accuracy after training", ylim=(-0.03, 1.03))
-        middle.set_title(f"(b) recall by rank, N = M = {protocol.num_tokens}")
+        middle.set_title(f"recall by rank, N = M = {protocol.num_tokens}")
         plotting.log_axis(middle.xaxis, _panels.DECADES)
         errors = panels["errors"]
-        _panels.draw(right, errors, "(c) calibration gap, N = d + 1", "error rate", ticks=_panels.POWERS)
+        _panels.draw(
+            right, errors, "errors of the minimiser and of the best, N = d + 1", "error rate", ticks=_panels.POWERS
+        )
         plotting.log_axis(right.xaxis, protocol.gap_dims)
-        for axes in (left, middle, right):
+        for axes in figure.axes:
             axes.legend(fontsize=7)
+        _panels.letter(figure.axes)
         _common.note(
             figure,
             f"(a) Gaussian embeddings, step {protocol.separation_rate:g}, Nesterov momentum {protocol.momentum:g},"
@@ -169,4 +173,4 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     return figure
 
 
-make = _common.maker("capacity", Protocol(), QUICK, compute, draw)
+make = _common.maker("capacity", Protocol(), QUICK, compute, draw, claim=CLAIM)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _sweeps
+from paper_figs import _panels, _sweeps
 from paper_figs._panels import Panel
 from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
@@ -34,6 +34,7 @@ class Protocol:
     seed: int = 0
 
 
+CLAIM = "t L tends to its closed form; where low rank keeps tokens from being separated, the loss stops falling"
 QUICK = {"num_steps": 200, "num_seeds": 3}
 
 
@@ -110,16 +111,17 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(10.5, 3.5), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
-        title = r"(a) loss times step; lines: $1^\top K^{-1} 1$"
+        title = r"loss times step; lines: $1^\top K^{-1} 1$"
         _common.draw_against_steps(left, panels["scaled"], title, r"$\eta$ c t L")
         for line, limit in zip(left.get_lines(), panels["limits"].samples.values(), strict=True):
             left.axhline(limit.mean(), color=line.get_color(), linewidth=0.8)
-        title = "(b) spread of the margins"
+        title = "spread of the margins"
         _common.draw_against_steps(middle, panels["spreads"], title, "largest less smallest margin (nats)")
-        _common.draw_against_steps(right, panels["losses"], "(c) low rank: loss", LOSS)
+        _common.draw_against_steps(right, panels["losses"], "low rank: loss", LOSS)
         left.set_ylim(bottom=0)
-        for axes in (left, middle, right):
+        for axes in figure.axes:
             axes.legend(fontsize=7)
+        _panels.letter(figure.axes)
         positive = ", ".join(f"{name} {len(samples)}" for name, samples in panels["scaled"].samples.items())
         _common.note(
             figure,
@@ -132,4 +134,4 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
     return figure
 
 
-make = _common.maker("correlations", Protocol(), QUICK, compute, draw)
+make = _common.maker("correlations", Protocol(), QUICK, compute, draw, claim=CLAIM)

@@ -7,13 +7,18 @@ from pathlib import Path
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _output, _sweeps
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
+from paper_figs.particles._common import LOSS
+
+# Light enough for paths to be seen on it.
+GREYS = LinearSegmentedColormap.from_list("greys", mpl.colormaps["Greys"](np.linspace(0, 0.6, 64)))
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Protocol:
 
 
 QUICK = {"num_steps": 10}
+CLAIM = "Overlapping tokens of different classes make a valley; large steps swing across it, and get farther"
 
 
 def compute(
@@ -61,27 +67,35 @@ def landscape(alpha: float, frequency: float, across: np.ndarray, along: np.ndar
     return frequency * np.logaddexp(0, -gamma @ e1) + (1 - frequency) * np.logaddexp(0, gamma @ e2)
 
 
+def _around(alpha: float, paths: Mapping, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the paths of an overlap run, with a margin: gamma_1, gamma_2 and the loss over them."""
+    points = np.concatenate([paths[alpha, rate][0] for rate in protocol.learning_rates])
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.06 * (high - low)
+    across, along = (np.linspace(a, b, 200) for a, b in zip(low - margin, high + margin, strict=True))
+    return across, along, landscape(alpha, protocol.frequency, across, along)
+
+
 def draw(paths: Mapping[tuple[float, float], tuple[np.ndarray, np.ndarray]], protocol: Protocol) -> Figure:
     """The figure from its numbers."""
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(10.5, 3.7), layout="constrained")
         panels = figure.subplots(1, len(protocol.overlaps))
-        for axes, alpha in zip(panels, protocol.overlaps, strict=True):
-            points = np.concatenate([paths[alpha, rate][0] for rate in protocol.learning_rates])
-            low, high = points.min(axis=0), points.max(axis=0)
-            pad = 0.15 * (high - low) + 0.5
-            across, along = (np.linspace(a, b, 200) for a, b in zip(low - pad, high + pad, strict=True))
-            losses = landscape(alpha, protocol.frequency, across, along)
-            levels = np.geomspace(losses.min(), losses.max(), 16)
-            axes.contourf(across, along, losses, levels, norm=LogNorm(), cmap="Greys", alpha=0.6)
+        shown = {alpha: _around(alpha, paths, protocol) for alpha in protocol.overlaps}
+        least, most = (extreme([extreme(losses) for *_, losses in shown.values()]) for extreme in (np.min, np.max))
+        norm, levels = LogNorm(least, most), np.geomspace(least, most, 20)
+        for axes, (alpha, (across, along, losses)) in zip(panels, shown.items(), strict=True):
+            axes.contourf(across, along, losses, levels, norm=norm, cmap=GREYS)
             for rate, style in zip(protocol.learning_rates, plotting.STYLES[1:], strict=False):
                 gamma, _ = paths[alpha, rate]
                 (line,) = axes.plot(*gamma.T, markersize=3, linewidth=1, label=rf"$\eta$ = {rate:g}")
                 line.set(**style)
             axes.plot(0, 0, "k*", markersize=9, label="start")
             axes.set(title=rf"$\alpha$ = {alpha:g}", xlabel=r"$\gamma_1$, along $e_1$", ylabel=r"$\gamma_2$")
+        figure.colorbar(ScalarMappable(norm, GREYS), ax=panels, label=LOSS)
+        _panels.letter(panels)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        text = r"Loss (darker: larger, levels in equal ratios) over $\gamma = W'(u_1 - u_2)$; $p_1$ ="
+        text = r"Loss, with levels in equal ratios, over $\gamma = W'(u_1 - u_2)$; $p_1$ ="
         _common.note(figure, f"{text} {protocol.frequency:g}, different classes, {protocol.num_steps} steps.")
     return figure
 
@@ -96,4 +110,4 @@ def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list
         for t, (point, loss) in enumerate(zip(gamma.tolist(), losses.tolist(), strict=True))
     ]
     settings = _common.settings("landscapes", protocol, quick)
-    return _output.save("landscapes", draw(paths, protocol), {"": rows}, settings, out)
+    return _output.save("landscapes", draw(paths, protocol), {"": rows}, settings, out, claim=CLAIM, quick=quick)

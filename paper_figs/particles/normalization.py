@@ -16,7 +16,7 @@ from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 from paper_figs.particles._common import LOSS, STEP
 
-CASES = {"random": "common vector in a random direction", "ones": "common vector along 1"}
+CASES = {"random": "random direction", "ones": "along 1"}
 NAMES: tuple[str, ...] = ("none", "inputs", "scores", "both")
 
 
@@ -41,6 +41,9 @@ class Protocol:
     seed: int = 0
 
 
+CLAIM = (
+    "Normalised inputs tame spikes if what tokens share lies along 1; normalised scores cap spikes, and make small ones"
+)
 QUICK = {"learning_rates": (0.1, 3.0), "multiples": (0.5, 2.0), "num_steps": 50, "num_seeds": 3}
 
 
@@ -125,19 +128,22 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
                     axes.set_yscale("symlog", linthresh=0.1)
                     axes.set_yticks((0, 0.1, 1, 10, 100), ("0", "0.1", "1", "10", "100"))
                     axes.set_ylim(bottom=-0.03)
-            row[0].set_title(title)
+            for axes, what in zip(row, ("spikes", "spikes, relative step", "time in spikes"), strict=False):
+                axes.set_title(f"{what}, {title}")
             loss = panels[f"losses_{case}"]
-            _common.draw_against_steps(row[-1], loss, rf"loss at $\eta$ = {protocol.shown_rate:g}", LOSS)
+            _common.draw_against_steps(row[-1], loss, rf"loss, {title}, $\eta$ = {protocol.shown_rate:g}", LOSS)
             row[-1].set_ylim(bottom=0.5 * min(x.mean(axis=0).min() for x in loss.samples.values()))
+        _panels.letter(grid.flat)
         grid[0, -1].legend(title="normalised", fontsize=7, title_fontsize=7, loc="lower left")
         _common.note(
             figure,
             f"{protocol.num_tokens} tokens, each its own class, Zipf({protocol.exponent:g}); inputs: Gaussian rows of"
-            f" norm 1 in {protocol.dim} dimensions plus a common vector of norm {protocol.overlap:g}; scores start"
-            f" with variance 1; gain of normalised scores {protocol.gain:g}; {protocol.num_steps} steps.\n"
+            f" norm 1 in {protocol.dim} dimensions plus a common vector of norm {protocol.overlap:g}, in a random"
+            f" direction or along (1, ..., 1); scores start with variance 1; gain of normalised"
+            f" scores {protocol.gain:g}; {protocol.num_steps} steps.\n"
             f"Mean and 95% interval over {protocol.num_seeds} seeds.",
         )
     return figure
 
 
-make = _common.maker("normalization", Protocol(), QUICK, compute, draw)
+make = _common.maker("normalization", Protocol(), QUICK, compute, draw, claim=CLAIM)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from damjax import particles, plotting
 from damjax.particles import trajectories
-from paper_figs import _output, _sweeps
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 
@@ -26,6 +26,7 @@ class Protocol:
     shown_overlaps: tuple[int, ...] = (0, 4, 6, 8)
 
 
+CLAIM = "Larger steps are right sooner until tokens overlap much; then they swing"
 QUICK = {"size": 4, "num_steps": 50, "shown_overlaps": (0, 3)}
 
 
@@ -64,6 +65,7 @@ def draw(found: np.ndarray, protocol: Protocol) -> Figure:
             shown = np.where(found[:, :, k] <= protocol.num_steps, found[:, :, k], np.nan).T
             _common.heat_map(axes, frequencies, rates, shown, norm=norm)
             axes.set(title=rf"$\alpha$ = {overlaps[k]:.3g}", xlabel="$p_1$, of the frequent token")
+        _panels.letter(panels)
         panels[0].set_ylabel(r"step size $\eta$")
         _common.color_bar(figure, panels, norm, "first perfect step")
         text = r"Two unit tokens of different classes from W = 0, c = 2 (at $\alpha$ = 1 they cannot be told apart);"
@@ -79,4 +81,4 @@ def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list
     columns = zip(*(x.ravel().tolist() for x in (*axes, found)), strict=True)
     rows = [{"p_1": p, "eta": eta, "alpha": alpha, "first_perfect_step": step} for p, eta, alpha, step in columns]
     settings = _common.settings("perfect_accuracy", protocol, quick)
-    return _output.save("perfect_accuracy", draw(found, protocol), {"": rows}, settings, out)
+    return _output.save("perfect_accuracy", draw(found, protocol), {"": rows}, settings, out, claim=CLAIM, quick=quick)

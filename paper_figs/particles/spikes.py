@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from damjax import particles, plotting
 from damjax.particles import binary, trajectories
-from paper_figs import _output, _sweeps
+from paper_figs import _output, _panels, _sweeps
 from paper_figs._sweeps import Sweep
 from paper_figs.particles import _common
 
@@ -29,6 +29,7 @@ class Protocol:
     num_steps: int = 1000
 
 
+CLAIM = "Spikes start where theory says; near balance they come later too, and as tokens meet they last"
 QUICK = {"num_overlaps": 7, "num_rates": 9, "num_steps": 100}
 
 
@@ -93,28 +94,43 @@ def table(grid: Grid, frequencies: Sequence[float]) -> list[dict[str, Any]]:
 
 def draw(grid: Grid, protocol: Protocol) -> Figure:
     """The figure from its numbers."""
-    rows = (
-        (grid.amplitude, LogNorm(1e-3, 100), "amplitude (nats)"),
-        (grid.duration, LogNorm(1, protocol.num_steps), "duration (steps)"),
-    )
+    amplitudes, durations = LogNorm(1e-3, 100), LogNorm(1, protocol.num_steps)
+    rows = ((grid.amplitude, amplitudes, "amplitude"), (grid.duration, durations, "duration"))
+    spikes, cell = grid.amplitude > SMALLEST, grid.overlaps[1]
     with mpl.rc_context(plotting.style()):
         figure = Figure(figsize=(9.6, 5.6), layout="constrained")
-        panels = figure.subplots(2, len(protocol.frequencies), sharex=True, sharey=True)
-        for row, (values, norm, label) in zip(panels, rows, strict=True):
+        panels = figure.subplots(2, len(protocol.frequencies), sharex="col", sharey=True)
+        for row, (values, norm, name) in zip(panels, rows, strict=True):
             for i, (axes, p) in enumerate(zip(row, protocol.frequencies, strict=True)):
-                shown = np.where(grid.amplitude[i] > SMALLEST, values[i], np.nan)
+                first = grid.overlaps[spikes[i].any(axis=0)].min(initial=1)
+                shown = np.where(spikes[i], values[i], np.nan)
                 _common.heat_map(axes, grid.overlaps, grid.rates, shown, norm=norm)
                 axes.plot(grid.overlaps, grid.threshold[i], color="black", label="spike at the first step")
                 axes.plot(grid.overlaps, grid.stable[i], "--", color="black", label=r"$\eta$ = 2 / sharpness at 0")
-                axes.set(title=f"$p_1$ = {p:g}: {label.partition(' ')[0]}", ylim=(grid.rates[0], grid.rates[-1]))
-            _common.color_bar(figure, row, norm, label, extend="both")
+                axes.set(
+                    title=f"{name}, $p_1$ = {p:g}",
+                    ylim=(0.7 * grid.stable.min(), grid.rates[-1]),
+                    xlim=(first - 3 * cell, 1 + cell / 2),
+                )
             row[0].set_ylabel(r"step size $\eta$")
         for axes in panels[-1]:
-            axes.set(xlabel=r"overlap $\alpha$", xticks=(0, 0.5, 1))
+            axes.set(xlabel=r"overlap $\alpha$")
+        _color_bar(figure, panels, amplitudes, durations)
+        _panels.letter(panels.flat)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         text = f"Two unit tokens of different classes from W = 0, c = 2, {protocol.num_steps} steps; white: no spike."
         _common.note(figure, text + " Nothing is random.")
     return figure
+
+
+def _color_bar(figure: Figure, panels: Any, amplitudes: LogNorm, durations: LogNorm) -> None:
+    """One bar for both quantities, each with its scale."""
+    bar = _common.color_bar(figure, panels, amplitudes, "amplitude (nats)", extend="both", location="right")
+    bar.ax.yaxis.set_ticks_position("left")
+    bar.ax.yaxis.set_label_position("left")
+    convert = lambda of, to: lambda values: to.inverse(of(values))  # noqa: E731
+    other = bar.ax.secondary_yaxis("right", functions=(convert(amplitudes, durations), convert(durations, amplitudes)))
+    other.set_ylabel("duration (steps)")
 
 
 def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
@@ -122,4 +138,5 @@ def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list
     protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
     grid = compute(protocol, sweep)
     tables = {"": table(grid, protocol.frequencies)}
-    return _output.save("spikes", draw(grid, protocol), tables, _common.settings("spikes", protocol, quick), out)
+    settings = _common.settings("spikes", protocol, quick)
+    return _output.save("spikes", draw(grid, protocol), tables, settings, out, claim=CLAIM, quick=quick)
