@@ -9,10 +9,12 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.special import logsumexp
 
 import damjax
 from damjax import particles
-from damjax.particles import embeddings, sampling
+from damjax.particles import embeddings, sampling, transformer
+from damjax.particles.quantities import residuals
 from tests.cases import in_the_long_run
 
 NUM_STEPS = 25
@@ -146,6 +148,83 @@ def test_log_odds_keep_their_precision(num_classes):
     assert gradient[0, 0] == pytest.approx(-(num_classes - 1) * np.exp(-40), rel=1e-5)
 
 
+SCORES = np.array(
+    [
+        [88.0, 20, -20],
+        [-88, 40, 0],
+        [1e-30, -1e-8, 0],
+        [17, 1e-3, 16],
+        [1e6, 1e6, 1e6 - 1],  # a logarithm of 2 is lost beside 1e6
+        [1e6 - 1, 1e6, 1e6],
+        [1e38, 0, -1e38],
+        [-1e38, 0, 1e38],
+        [0, -np.inf, 1],
+    ],
+    np.float32,
+)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 0.2])
+def test_losses_and_forces_in_single_precision(noise):
+    """Against float64, in which one minus the rest is written as the sum of the others."""
+    targets = np.array([1 - noise, 0.75 * noise, 0.25 * noise], np.float32)
+    problem = particles.Problem(np.eye(1), np.eye(3), np.ones(1), targets[None])
+
+    def both(scores):
+        loss, gradient = jax.value_and_grad(particles.loss)(scores[None], problem)
+        return loss, gradient[0], residuals(scores[None], problem)[0]
+
+    loss, gradient, forces = jax.jit(jax.vmap(both))(jnp.asarray(SCORES))
+    assert loss.dtype == forces.dtype == jnp.float32
+    wide, soft = SCORES.astype(float), targets.astype(float)
+    against = np.stack([logsumexp(np.delete(wide, j, 1) - wide[:, [j]], axis=1) for j in range(3)], axis=1)
+    expected = np.where(soft == 0, 0, np.logaddexp(0, against)) @ soft
+    representable = expected < 3e38
+    np.testing.assert_allclose(loss[representable], expected[representable], rtol=1e-5, atol=1e-37)
+    assert np.isinf(loss[~representable]).all()
+    missing = soft[1:] - np.exp(-np.logaddexp(0, against[:, 1:]))
+    pull = np.concatenate([-missing.sum(axis=1, keepdims=True), missing], axis=1)
+    np.testing.assert_allclose(forces, pull, rtol=1e-5, atol=1e-37)
+    np.testing.assert_allclose(-gradient[representable], pull[representable], rtol=1e-5, atol=1e-37)
+
+
+def test_memories_that_are_surely_wrong_are_curved():
+    """f(m) f(-m) for both signs of m: 1 - f is 0 in float32 as soon as f is near 1."""
+    margins = np.array([-70, -40, -17, -1, 0, 17, 40, 70], np.float32)
+    problem = particles.Problem(np.eye(1), np.eye(2), np.ones(1), particles.one_hot([0], 2)).astype(jnp.float32)
+    system = particles.particle_system(1, 2)
+
+    def curvatures(margin):
+        scores = jnp.stack([margin, jnp.zeros_like(margin)])[None]
+        second = jax.grad(jax.grad(lambda x: particles.loss(scores.at[0, 0].set(x), problem)))(margin)
+        return second, particles.sharpness(system, scores, problem, key=jax.random.key(0)) / 2
+
+    expected = np.exp(-np.logaddexp(0, margins.astype(float)) - np.logaddexp(0, -margins.astype(float)))
+    for found in jax.jit(jax.vmap(curvatures))(jnp.asarray(margins)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_layer_norm_of_extreme_rows():
+    rows = np.array([[1e7, 1e7 + 1, 1e7 + 2], [1e20, 0, 1], [1e30, -1e30, 0], [1e-3, 2e-3, 0]], np.float32)
+    wide = rows.astype(float) - rows.astype(float).mean(axis=1, keepdims=True)
+    expected = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(particles.layer_norm(jnp.asarray(rows)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_of_a_sure_transformer():
+    """One dimension, in which token 0 says itself with odds e^40: log(1 + e^-40 + e^-80) is no 0."""
+    none, rows = np.zeros((1, 1), np.float32), np.array([[1], [0], [-1]], np.float32)
+    model = transformer.Model(40 * rows, np.zeros((2, 1), np.float32), rows, none, none)
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    batch = particles.bigrams.Batch(tokens, tokens, jnp.ones((1, 2), bool))
+    sure = transformer.zeros(model)
+    assert transformer.loss(sure, model, batch) == pytest.approx(np.exp(-40), rel=1e-5)
+    assert transformer.accuracy(sure, model, batch) == 1
+    lost = sure._replace(key=jnp.full_like(sure.key, jnp.nan))
+    assert jnp.isnan(transformer.loss(lost, model, batch))
+    assert jnp.isnan(transformer.accuracy(lost, model, batch))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("learning_rate", [1e2, 1e6, 1e30])
 def test_no_step_is_too_large_for_the_arithmetic(dtype, learning_rate):
@@ -222,7 +301,11 @@ def test_a_flow_in_single_precision():
 
 def test_scores_that_are_lost_recall_nothing():
     problem = particles.two_tokens(0.5, 0.75)
-    assert particles.error_rate(jnp.full((2, 2), jnp.nan), problem) == 1
+    lost = jnp.array([[1.0, jnp.nan], [0.0, 1.0]])
+    assert particles.recalled(lost, problem).tolist() == [False, True]
+    # And no number is made of them.
+    numbers = (particles.error_rate, particles.loss, lambda *both: particles.margins(*both)[0])
+    assert np.isnan([number(lost, problem) for number in numbers]).all()
     # Ties go to the first class, whose margin is zero then.
     assert particles.recalled(jnp.zeros((2, 2)), problem).tolist() == [True, False]
     assert particles.margins(jnp.zeros((2, 2)), problem).tolist() == [0, 0]
@@ -507,3 +590,9 @@ def test_embeddings():
     )
     assert embeddings.two_point(5, 2, 0.8).tolist() == pytest.approx([0.4, 0.4, 0.2 / 3, 0.2 / 3, 0.2 / 3])
     assert embeddings.sphere(jax.random.key(0), 3, 4, dtype=jnp.float32).dtype == jnp.float32
+    # Exactly what they are given, also next to 0 and 1.
+    for overlap in jnp.array([1e-9, 0.3, 1 - 2.0**-24], jnp.float32):
+        assert embeddings.block(4, 2, overlap)[0].tolist() == [1, float(overlap), 0, 0]
+        height = np.sqrt((1 - float(overlap)) * (1 + float(overlap)))
+        assert embeddings.pair(overlap)[1, 1] == pytest.approx(height, rel=2e-7)
+    assert embeddings.zipf(3, jnp.float32(40.0))[2] == pytest.approx(3.0**-40, rel=1e-5)

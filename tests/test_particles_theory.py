@@ -1,5 +1,7 @@
 """The closed forms of two classes against the particle system, optimisation, and every check value."""
 
+import decimal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -393,6 +395,93 @@ def test_closed_forms_of_two_tokens_in_single_precision(alpha):
         np.testing.assert_allclose(binary.spike_threshold(0.95, 1e-7), np.log(2) / (1e-7 * 0.95), rtol=1e-6)
 
 
+def two_classes(output_gram):
+    return particles.Problem(np.eye(2), output_gram, np.array([0.5, 0.5]), np.eye(2)).astype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("gram", "distance"),
+    [
+        ([[1, 1 - 2.0**-24], [1 - 2.0**-24, 1]], 2.0**-23),
+        ([[1 + 2.0**-23, 1], [1, 1]], 2.0**-23),
+        ([[1, 1 - 2.0**-20], [1 - 2.0**-20, 1 + 2.0**-23]], 2.0**-19 + 2.0**-23),
+    ],
+)
+def test_the_distance_of_outputs_that_nearly_coincide(gram, distance):
+    assert binary.output_distance(two_classes(np.array(gram, np.float32))) == distance
+
+
+def test_limits_beyond_the_range_of_products():
+    """Frequencies, step sizes and times whose product is not: margins are its logarithm."""
+    eta, time = np.array([1e-30, 1e-30, 1, 1e30], np.float32), np.array([1e-30, 1e30, 1e30, 1e30], np.float32)
+    problem = two_classes(np.eye(2))
+    found = jax.vmap(lambda eta, time: binary.margin_asymptote(problem, eta, time)[0])(eta, time)
+    # eta c t p, c p = 1.
+    np.testing.assert_allclose(found, np.log(eta.astype(float)) + np.log(time.astype(float)), rtol=1e-6, atol=1e-5)
+
+
+def test_interference_of_sure_memories():
+    """f(100) is 0 in float32: of two sure tokens the one that is less sure pulls more."""
+    margins = np.array([[100, 101], [101, 100], [-5, 150], [200, 300], [95, 95]], np.float32)
+    found = binary.interferes(jnp.float32(0.9), False, np.full((5, 2), 0.5, np.float32), margins)
+    assert found.tolist() == [True, False, True, True, False]
+    frequencies = np.array([[1e-30, 1]] * 2, np.float32)
+    # 1e-30 f(0) beside f(60) and f(80): e^-69 = 1e-30.
+    rare = binary.interferes(jnp.float32(0.9), False, frequencies, np.array([[0, 60], [0, 80]], np.float32))
+    assert rare.tolist() == [False, True]
+
+
+# lam, p and the tokens that are wrong. In the first two the heavy token is right by 1e-12 and by 1e-7, since the others
+# are given up for it; in the third p - lam, of 1e-8, decides; the last is the example of the paper.
+RELATIONS = [
+    ([2e-38, 1e-12, 0.3], [1e-3, 1e-12, 0.5], [1]),
+    ([7.6e-10, 2.2e-9, 4.8e-8, 0.86], [6.8e-10, 2.24e-9, 5.4e-8, 1.0], [0, 1, 2]),
+    ([0.25, 0.25, 0.4, 0.1], [0.25 + 2.0**-25, 0.25 - 2.0**-26, 0.4, 0.1], [1, 2, 3]),
+    ([1e-30, 1e-30, 0.5, 0.5], [1e-30, 1e-3, 0.5, 0.3], None),
+    ([0.49, 0.41, 0.10, 0.0], [0.5, 0.3, 0.2, 0.1], [1]),
+]
+
+
+def test_the_minimiser_in_single_precision():
+    padded = [([*lam, 0, 0][:4], [*p, 0.1, 0.1][:4]) for lam, p, _ in RELATIONS]
+    lam, p = (np.array(rows, np.float32) for rows in zip(*padded, strict=True))
+    solve = jax.jit(jax.vmap(capacity.minimizer))
+    single, exact = solve(lam, p), solve(lam.astype(float), p.astype(float))
+    for name in ("margins", "loss", "error_rate", "least_error_rate"):
+        np.testing.assert_allclose(getattr(single, name), getattr(exact, name), rtol=1e-5, err_msg=name)
+    for margins, (_, _, wrong) in zip(np.asarray(single.margins), RELATIONS, strict=True):
+        assert wrong is None or np.flatnonzero(margins <= 0).tolist() == wrong
+
+
+def exact_triangle(sides):
+    with decimal.localcontext(decimal.Context(prec=60)):
+        a, b, c = map(decimal.Decimal, map(float, sides))
+        second, third = (c * c - a * a - b * b) / (2 * a * b), (b * b - a * a - c * c) / (2 * a * c)
+        return [[1, 0], [second, (1 - second * second).sqrt()], [third, -(1 - third * third).sqrt()]]
+
+
+def test_triangles_like_needles():
+    sides = [[1, 1e-6, 1], [1e-6, 1, 1], [1, 1, 1e-6], [1, 1e-3, 1 - 0.999e-3], [0.5, 0.25, 0.75 - 2.0**-24], [3, 4, 5]]
+    sides = np.array(sides, np.float32)
+    exact = np.array([exact_triangle(row) for row in sides], float)
+    found = np.asarray(jax.vmap(capacity.triangle)(sides))
+    np.testing.assert_allclose(found, exact, atol=3e-7)
+    # The heights of the flat ones are as precise as the lengths.
+    np.testing.assert_allclose(found[..., 1], exact[..., 1], rtol=1e-6)
+    flat = capacity.triangle(np.array([1.0, 0.25, 0.75], np.float32))
+    np.testing.assert_array_equal(flat, [[1, 0], [-1, 0], [-1, 0]])
+    assert jnp.isnan(jax.jit(capacity.triangle)(np.array([1.0, np.nan, 1.0]))[1:]).all()
+
+
+def test_small_entries_of_a_relation_are_kept():
+    vectors = np.array(exact_triangle([1, 1e-4, 1 - 0.5e-4]), np.float32)
+    gram = jnp.asarray(vectors @ vectors.T)
+    problem = particles.Problem(gram, jnp.eye(2), jnp.array([0.5, 0.3, 0.2]), particles.one_hot([0, 0, 0], 2))
+    found = capacity.relation(problem.astype(jnp.float32))
+    np.testing.assert_allclose(found, np.array([1, 1e-4, 1 - 0.5e-4]) / (2 + 0.5e-4), atol=2e-6)
+    assert found[1] > 0
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_limits_of_tokens_that_coincide(dtype):
     """1 / (1 + s alpha) at s alpha = 1 is 1/2; at s alpha = -1 the loss falls more slowly than 1 / t."""
@@ -404,6 +493,21 @@ def test_limits_of_tokens_that_coincide(dtype):
     near = binary.support(particles.two_tokens(-0.999, 0.75).astype(dtype))
     np.testing.assert_allclose(near, 1 / 1.999, rtol=1e-4)
     assert jnp.isinf(binary.loss_limit(particles.two_tokens(1.0, 0.75).astype(dtype), 1.0))
+
+
+def test_spikes_of_extreme_losses():
+    infinite = jnp.array([jnp.inf, jnp.inf, 1.0, 0.5, 0.75])
+    assert trajectories.spike_amplitude(infinite) == 0.25
+    assert jnp.isnan(trajectories.spike_amplitude(infinite.at[2].set(jnp.nan)))
+    # A rise by one unit in the last place is more than 1e-7.
+    rise = jnp.array([1.0, 1 + 2.0**-23], jnp.float32)
+    assert trajectories.spike_duration(rise, tolerance=1e-7) == 1
+    assert trajectories.spike_duration(rise, tolerance=1.3e-7) == 0
+
+
+def test_a_nan_is_no_step_without_spikes():
+    numbers = np.array([[np.nan, 0.75, 2.0], [0.2, np.nan, 2.0], [0.2, 0.75, np.nan]])
+    assert jnp.isnan(jax.jit(jax.vmap(binary.spike_threshold))(*numbers.T)).all()
 
 
 def test_a_nan_is_no_loss_of_zero():

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from damjax._checks import check_positive
 from damjax._contractions import product
-from damjax._numerics import root
+from damjax._numerics import root, sigmoid
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
 from damjax.particles.problem import Problem, labels
@@ -53,7 +53,8 @@ def output_distance(problem: Problem) -> Float[Array, ""]:
     """
     _check_two_classes(problem)
     gram = jnp.asarray(problem.output_gram)
-    return gram[0, 0] + gram[1, 1] - 2 * gram[0, 1]
+    # Differences of outputs that nearly coincide are exact, their sum beside 2 is not.
+    return (gram[0, 0] - gram[0, 1]) + (gram[1, 1] - gram[0, 1])
 
 
 def _check_two_classes(problem: Problem) -> None:
@@ -161,7 +162,10 @@ def margin_asymptote(problem: Problem, learning_rate: Number, time: Number) -> F
         >>> bool(jnp.allclose(late[0] - late[1], jnp.log(3.0)))
         True
     """
-    return jnp.log(learning_rate * output_distance(problem) * time * problem.frequencies / support(problem))
+    distance, frequencies = output_distance(problem), jnp.asarray(problem.frequencies)
+    # Logarithm by logarithm: no product of times and step sizes leaves the range of the precision.
+    drive = sum(jnp.log(jnp.asarray(factor, distance.dtype)) for factor in (learning_rate, distance, time))
+    return drive + jnp.log(frequencies) - jnp.log(support(problem))
 
 
 def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) -> Bool[Array, "..."]:
@@ -177,9 +181,10 @@ def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) 
         >>> bool(interferes(0.95, False, [0.75, 0.25], [0.0, 0.0]))
         True
     """
-    pull = jnp.asarray(frequencies) * jax.nn.sigmoid(-1.0 * jnp.asarray(margins))
+    # In logarithms, since f(m) of a sure memory is below the least number of the precision.
+    pull = jnp.log(jnp.asarray(frequencies)) + jax.nn.log_sigmoid(-1.0 * jnp.asarray(margins))
     opposed = jnp.asarray(alpha) * (1 if same_class else -1) < 0
-    return opposed & (jnp.abs(jnp.asarray(alpha)) * pull[..., 0] > pull[..., 1])
+    return opposed & (jnp.log(jnp.abs(jnp.asarray(alpha))) + pull[..., 0] > pull[..., 1])
 
 
 def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 2.0) -> Float[Array, "..."]:
@@ -236,7 +241,9 @@ def _spike_threshold(alpha: Array, p: Array, c: Array) -> Array:
 
     # Here the rare token alone costs log 2.
     root_above_zero = convex_root(excess, log_two / (q * pull))
-    return jnp.where(spikes, 2 / c * root_above_zero, jnp.inf)
+    # What is NaN under jit spikes nowhere, and would be found harmless.
+    spoiled = 0 * (alpha + p + c)
+    return jnp.where(spikes, 2 / c * root_above_zero, jnp.inf) + spoiled
 
 
 def _log_cosh(z: Array) -> Array:
@@ -267,5 +274,6 @@ def sharpness(margins: Float[ArrayLike, "N"], problem: Problem) -> Float[Array, 
         >>> round(float(sharpness(jnp.zeros(2), two_tokens(0.95, 0.75))), 4)
         0.4907
     """
-    scale = root(jnp.asarray(problem.frequencies) * jax.nn.sigmoid(margins) * jax.nn.sigmoid(-jnp.asarray(margins)))
+    margins = jnp.asarray(margins)
+    scale = root(jnp.asarray(problem.frequencies)) * root(sigmoid(margins)) * root(sigmoid(-margins))
     return output_distance(problem) * jnp.linalg.eigvalsh(scale[:, None] * problem.input_gram * scale[None, :])[-1]

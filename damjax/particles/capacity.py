@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from damjax._checks import check_positive
+from damjax._numerics import root, softplus
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
 from damjax.particles.binary import signed_gram
@@ -54,7 +55,8 @@ def relation(problem: Problem) -> Float[Array, "N"]:
         [0.49 0.41 0.1 ]
     """
     values, vectors = jnp.linalg.eigh(signed_gram(problem))
-    rounding = jnp.sqrt(jnp.finfo(values.dtype).eps)
+    eps = jnp.finfo(values.dtype).eps
+    rounding = jnp.sqrt(eps)
     if (known := concrete(values)) is not None and not (known[0] < rounding * known[-1] < known[1]):
         raise ValueError(
             "problem must have exactly one linear relation among its input embeddings, N tokens in N - 1 dimensions,"
@@ -62,7 +64,8 @@ def relation(problem: Problem) -> Float[Array, "N"]:
         )
     null = vectors[:, 0]
     # Tokens that the relation leaves out have entries of the size of the rounding, with signs that say nothing.
-    null = jnp.where(jnp.abs(null) > rounding * jnp.abs(null).max(), null, 0)
+    error = 10 * len(values) * eps * values[-1] / values[1]
+    null = jnp.where(jnp.abs(null) > error * jnp.abs(null).max(), null, 0)
     return jnp.where(null.sum() < 0, -null, null) / jnp.abs(null).sum()
 
 
@@ -106,19 +109,28 @@ def _minimizer(lam: Array, p: Array) -> Minimizer:
     weights = jnp.where(held.any(), jnp.where(held, lam, 0), 1)
     # With rho_x >= 1 the ratio of p_x / lam_x to the smallest of them, m_x = log(rho_x - 1 + rho_x e^x): the weighted
     # sum of the margins is convex and increasing in x, and not negative at 0.
-    log_ratio = jnp.log(p) - jnp.log(jnp.where(held, lam, 1))
-    log_rho = jnp.where(held, log_ratio - jnp.min(log_ratio, where=held, initial=jnp.inf), 0)
-    apart = log_rho > 0
-    log_rest = jnp.where(apart, log_rho + jnp.log(-jnp.expm1(-jnp.where(apart, log_rho, 1))), -jnp.inf)
+    ratio, beyond_one = p / jnp.where(held, lam, 1), (p - lam) / jnp.where(held, lam, 1)
+    least = jnp.min(ratio, where=held, initial=jnp.inf)
+    # Where lam is about p, only the distances of the ratios from 1 tell them apart.
+    close = (jnp.abs(beyond_one) < 0.5) & (least > 0.5)
+    ahead = jnp.where(close, beyond_one - jnp.min(beyond_one, where=held, initial=jnp.inf), ratio - least)
+    apart = held & (ahead > 0)
+    log_rest = jnp.where(apart, jnp.log(jnp.where(apart, ahead, 1)) - jnp.log(jnp.where(held, least, 1)), -jnp.inf)
+    log_rho = jnp.logaddexp(0.0, log_rest)
 
     def margins_at(x: Array) -> Array:
         return jnp.logaddexp(log_rest, log_rho + x)
 
     shift = convex_root(lambda x: jnp.sum(weights * margins_at(x)), jnp.zeros((), lam.dtype))
-    margins = jnp.where(held, margins_at(shift), jnp.inf)
+    balanced = margins_at(shift)
+    # The margin of a token that outweighs all others may be so close to 0 that only they tell its sign.
+    heaviest = jax.nn.one_hot(jnp.argmax(weights), lam.size, dtype=bool)
+    others = jnp.sum(jnp.where(heaviest, 0, weights / jnp.max(weights) * balanced))
+    balanced = jnp.where(heaviest, -others, balanced)
+    margins = jnp.where(held, balanced, jnp.inf)
     return Minimizer(
         margins=margins,
-        loss=jnp.sum(p * jnp.where(held, jax.nn.softplus(-margins_at(shift)), 0)),
+        loss=jnp.sum(p * jnp.where(held, softplus(-balanced), 0)),
         error_rate=jnp.sum(jnp.where(margins > 0, 0, p)),
         least_error_rate=jnp.where(held.any(), jnp.min(p, where=held, initial=jnp.inf), 0),
     )
@@ -151,10 +163,24 @@ def triangle(relation: Float[ArrayLike, "3"]) -> Float[Array, "3 2"]:
     """
     if np.shape(relation) != (3,):
         raise ValueError(f"relation must have three entries, but its shape is {np.shape(relation)}")
-    if (sides := concrete(relation)) is not None and not (np.all(sides > 0) and 2 * sides.max() <= sides.sum()):
-        raise ValueError(f"relation must be the sides of a triangle, positive and none too long, but it is {sides}")
+    if (sides := concrete(relation)) is not None:
+        sides = sides.astype(float)
+        if not (np.all(sides > 0) and 2 * sides.max() <= sides.sum()):
+            raise ValueError(f"relation must be the sides of a triangle, positive and none too long, but it is {sides}")
     a, b, c = jnp.asarray(relation)
-    second = jnp.arccos((c**2 - a**2 - b**2) / (2 * a * b))
-    third = -jnp.arccos((b**2 - a**2 - c**2) / (2 * a * c))
-    angles = jnp.stack([jnp.zeros_like(second), second, third])
-    return jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
+    first = jnp.stack([jnp.ones_like(a), jnp.zeros_like(a)])
+    return jnp.stack([first, _turned(a, b, c), _turned(a, c, b) * jnp.array([1, -1], a.dtype)])
+
+
+def _turned(side: Array, next_side: Array, opposite: Array) -> Array:
+    """The unit vector along the next side of a triangle whose first side lies along the x axis, (2,).
+
+    By the tangent of half the angle between the two, which needs no squares of sides that nearly cancel. Source:
+    Kahan, "Miscalculating area and angles of a needle-like triangle", 2014.
+    """
+    long, short = jnp.maximum(side, next_side), jnp.minimum(side, next_side)
+    excess = jnp.where(short >= opposite, opposite - (long - short), short - (long - opposite))
+    numerator = ((long - short) + opposite) * jnp.maximum(excess, 0)
+    denominator = (long + (short + opposite)) * ((long - opposite) + short)
+    sine = 2 * root(numerator) * root(denominator)
+    return jnp.stack([numerator - denominator, sine]) / (numerator + denominator)

@@ -62,7 +62,7 @@ def pair(alpha: float | ArrayLike) -> Float[Array, "2 2"]:
     _check_correlation("alpha", alpha)
     alpha = jnp.asarray(alpha, jnp.result_type(float, alpha))
     one, zero = jnp.ones_like(alpha), jnp.zeros_like(alpha)
-    return jnp.stack([jnp.stack([one, zero]), jnp.stack([alpha, jnp.sqrt(1 - alpha**2)])])
+    return jnp.stack([jnp.stack([one, zero]), jnp.stack([alpha, jnp.sqrt((1 - alpha) * (1 + alpha))])])
 
 
 def two_tokens(alpha: float | ArrayLike, frequency: float | ArrayLike, *, same_class: bool = False) -> Problem:
@@ -113,8 +113,8 @@ def block(num_tokens: int, num_blocks: int, correlation: float | ArrayLike) -> F
     if num_tokens % num_blocks:
         raise ValueError(f"num_blocks must divide num_tokens, {num_tokens}, but it is {num_blocks}")
     member = np.arange(num_tokens) // (num_tokens // num_blocks)
-    same = jnp.asarray(member[:, None] == member[None, :], jnp.result_type(float))
-    return same * correlation + (1 - correlation) * jnp.eye(num_tokens)
+    overlap = jnp.asarray(correlation, jnp.result_type(float, correlation))
+    return jnp.where(np.eye(num_tokens, dtype=bool), 1, jnp.where(member[:, None] == member[None, :], overlap, 0))
 
 
 def toeplitz(correlations: Float[ArrayLike, "N"]) -> Float[Array, "N N"]:
@@ -157,7 +157,8 @@ def zipf(num_tokens: int, exponent: float | ArrayLike = 1.0) -> Float[Array, "N"
     _check_sizes(num_tokens=num_tokens)
     if (known := concrete(exponent)) is not None:
         check_positive("exponent", known, allow_zero=True)
-    weights = jnp.arange(1, num_tokens + 1, dtype=jnp.result_type(float)) ** -jnp.asarray(exponent)
+    dtype = jnp.result_type(float, exponent)
+    weights = jnp.arange(1, num_tokens + 1, dtype=dtype) ** -jnp.asarray(exponent, dtype)
     return weights / weights.sum()
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from damjax._numerics import sigmoid, softplus
 from damjax._types import ArrayLike
 from damjax.particles.problem import Problem, as_scores, labels
 
@@ -27,11 +28,13 @@ def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:
     is_top = jax.nn.one_hot(jnp.argmax(scores, axis=1), scores.shape[1], dtype=bool)
     # Not jnp.max, whose derivative is shared out among equal scores.
     top = jnp.sum(jnp.where(is_top, scores, 0), axis=1, keepdims=True)
-    ratios = jnp.where(is_top, 0, jnp.exp(scores - top))
+    # From the top, since a logarithm of 2 is lost beside scores of 1e8.
+    scores = jnp.where(is_top, 0, scores - top)
+    ratios = jnp.where(is_top, 0, jnp.exp(scores))
     # Beside the top's own 1, of which nothing is taken away unless j is the top: no cancellation.
     beside = ratios.sum(axis=1, keepdims=True) - ratios
     rest = jax.nn.logsumexp(jnp.where(is_top, -jnp.inf, scores), axis=1, keepdims=True)
-    return scores - jnp.where(is_top, rest, top + jnp.log1p(beside))
+    return jnp.where(is_top, -rest, scores - jnp.log1p(beside))
 
 
 def loss(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
@@ -49,14 +52,20 @@ def loss(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
     """
     odds = log_odds(as_scores(scores, problem))
     problem = problem.astype(odds.dtype)
-    return jnp.sum(problem.frequencies[:, None] * problem.targets * jax.nn.softplus(-odds))
+    weights = problem.frequencies[:, None] * problem.targets
+    nats = softplus(-odds)
+    # What never comes costs nothing, also where its odds are beyond the range of the precision.
+    return jnp.sum(weights * jnp.where((weights == 0) & jnp.isinf(nats), 0, nats))
 
 
 def residuals(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N M"]:
     """Y - softmax(S), with the small entries as precise as the large ones."""
     odds = log_odds(as_scores(scores, problem))
     targets = jnp.asarray(problem.targets, odds.dtype)
-    return targets * jax.nn.sigmoid(-odds) - (1 - targets) * jax.nn.sigmoid(odds)
+    likeliest = jax.nn.one_hot(jnp.argmax(targets, axis=1), targets.shape[1], dtype=bool)
+    # As a sum: a label noise of 1e-8 is none in 1 - Y, and scores would grow for ever.
+    others = jnp.sum(jnp.where(likeliest, 0, targets), axis=1, keepdims=True)
+    return targets * sigmoid(-odds) - jnp.where(likeliest, others, 1 - targets) * sigmoid(odds)
 
 
 def margins(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, "N"]:
@@ -91,7 +100,7 @@ def recalled(scores: Float[ArrayLike, "N M"], problem: Problem) -> Bool[Array, "
 
 
 def error_rate(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array, ""]:
-    """L01 = sum_x p_x 1{argmax_j s_xj != y(x)}, in [0, 1].
+    """L01 = sum_x p_x 1{argmax_j s_xj != y(x)}, in [0, 1]; NaN where a score is.
 
     Example:
         >>> from damjax.particles import one_hot
@@ -99,5 +108,6 @@ def error_rate(scores: Float[ArrayLike, "N M"], problem: Problem) -> Float[Array
         >>> float(error_rate(jnp.array([[3.0, 1.0], [3.0, 1.0]]), problem))
         0.25
     """
-    right = recalled(scores, problem)
-    return jnp.sum(jnp.where(right, 0, jnp.asarray(problem.frequencies, jnp.asarray(scores).dtype)))
+    scores = as_scores(scores, problem)
+    wrong = jnp.where(recalled(scores, problem), 0, jnp.where(jnp.isnan(scores).any(axis=1), jnp.nan, 1))
+    return jnp.sum(wrong.astype(scores.dtype) * jnp.asarray(problem.frequencies, scores.dtype))

@@ -64,7 +64,7 @@ def _power_iteration(
     def body(carry):
         vector, size, _, _, count = carry
         image = apply(vector)
-        norm = jnp.linalg.norm(image)
+        norm = _norm(image)
         return image / jnp.where(norm > 0, norm, 1), norm, jnp.vdot(vector, image, precision=FULL), size, count + 1
 
     def unfinished(carry):
@@ -74,3 +74,9 @@ def _power_iteration(
     zero = jnp.zeros((), start.dtype)
     carry = (start / jnp.linalg.norm(start), zero, zero, zero, jnp.zeros((), int))
     return jax.lax.while_loop(unfinished, body, carry)[1:3]
+
+
+def _norm(vector: Array) -> Array:
+    """The norm without the squares, which late in training, where the curvature is 1e-20, are 0 in float32."""
+    largest = jnp.max(jnp.abs(vector))
+    return largest * jnp.linalg.norm(vector / jnp.where(largest > 0, largest, 1))

@@ -15,7 +15,9 @@ def spike_amplitude(losses: Float[ArrayLike, "T"]) -> Float[Array, ""]:
         0.25
     """
     losses = jnp.asarray(losses)
-    return jnp.max(losses - jax.lax.cummin(losses))
+    reached = jax.lax.cummin(losses)
+    # Not at infinity, where the difference is no number.
+    return jnp.max(jnp.where(losses == reached, 0, losses - reached))
 
 
 def spike_duration(losses: Float[ArrayLike, "T"], *, tolerance: float = 1e-6) -> Int[Array, ""]:
@@ -30,7 +32,8 @@ def spike_duration(losses: Float[ArrayLike, "T"], *, tolerance: float = 1e-6) ->
         2
     """
     losses = jnp.asarray(losses)
-    return jnp.sum(losses > (1 + tolerance) * jax.lax.cummin(losses))
+    reached = jax.lax.cummin(losses)
+    return jnp.sum(losses - reached > tolerance * reached)
 
 
 def first_time(happens: Bool[ArrayLike, "T"]) -> Int[Array, ""]:

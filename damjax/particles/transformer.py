@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from damjax._checks import check_count, check_instance
 from damjax._contractions import product
-from damjax._numerics import promoting
+from damjax._numerics import promoting, softplus
 from damjax._types import ArrayLike, concrete
 from damjax.particles import bigrams
 from damjax.particles.bigrams import Batch, Task
@@ -196,9 +196,13 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
 def _evaluate(params, model, batch):
     logits = forward(params, model, batch.tokens)
     count = jnp.maximum(batch.mask.sum(), 1).astype(logits.dtype)
-    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
-    right = (logits.argmax(axis=-1).astype(batch.targets.dtype) == batch.targets) & batch.mask
-    return jnp.where(batch.mask, nats, 0).sum() / count, right.sum().astype(count.dtype) / count
+    is_target = jax.nn.one_hot(batch.targets, logits.shape[-1], dtype=bool)
+    beyond = logits - jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)
+    # log(1 + odds against the target), which is no 0 where the model is sure, as the logarithm of 1 is.
+    nats = softplus(jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, beyond), axis=-1))
+    hits = (logits.argmax(axis=-1).astype(batch.targets.dtype) == batch.targets).astype(nats.dtype)
+    right = jnp.where(jnp.isnan(nats), nats, hits)  # the argmax of NaN is a token like any other
+    return tuple(jnp.where(batch.mask, counted, 0).sum() / count for counted in (nats, right))
 
 
 def loss(params: Params, model: Model, batch: Batch) -> Float[Array, ""]:
