@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_gates_given, check_instance
 from damjax._contractions import sum_last
+from damjax._laws import check_domain, check_objective, num_features
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
 from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule, concrete
@@ -59,7 +60,7 @@ def _check_downhill(transform: optax.GradientTransformation, params: Array) -> N
         )
 
 
-def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation) -> OgdState:
+def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation, domain: Domain) -> OgdState:
     """The state before the first step, of memories that were checked."""
     if jnp.ndim(params) != 3 or jnp.shape(params)[0] != num_agents:
         raise ValueError(
@@ -69,6 +70,7 @@ def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTran
     if not jnp.issubdtype(params.dtype, jnp.floating):
         raise ValueError(f"params must be floating-point, but their dtype is {params.dtype}; use .astype(float)")
     _check_downhill(transform, params)
+    check_domain(domain, params.shape[1:], params.dtype)
     return OgdState(jnp.zeros((), jnp.int32), params, jax.vmap(transform.init)(params))
 
 
@@ -91,12 +93,12 @@ def check_associations(params: Array, associations: Associations, objective: Obj
                 f"associations.{name} must have the dtype of params, {params.dtype}, but it is {array.dtype};"
                 f" cast one of them"
             )
-    features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype))
-    if features.shape != (feature_dim,):
+    if (expected := num_features(objective, keys.shape[1:], keys.dtype)) != feature_dim:
         raise ValueError(
             f"params has feature dimension df = {feature_dim}, but the objective maps keys of length {keys.shape[1]} to"
-            f" {features.shape[0]} features; make the memories (N, dv, {features.shape[0]})"
+            f" {expected} features; make the memories (N, dv, {expected})"
         )
+    check_objective(objective, value_dim, params.dtype)
     check_gates_given(objective.gated, gates)
     if objective.gated and gates is not None:
         shapes = [
@@ -187,8 +189,8 @@ def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DType
         rates = jnp.diagonal(rates)
     if rates.shape != (num_agents,):
         raise ValueError(
-            f"learning_rate must be one number, or one per agent ({num_agents},), at every count, but it gives rates of"
-            f" shape {rates.shape[1:]}; a rate that changes with time is a function of the count, see damjax.schedules"
+            f"learning_rate must give one number, or one per agent ({num_agents},), at every count, but it gives rates"
+            f" of shape {rates.shape[1:]}; see damjax.schedules"
         )
     return jnp.where(count > 0, rates.astype(dtype), 0)
 

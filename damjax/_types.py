@@ -76,9 +76,15 @@ def concrete(array: Any) -> np.ndarray | None:
 
 
 def as_schedule(learning_rate: LearningRate) -> Schedule:
-    """A float is a constant rate, as in optax; a schedule is taken as it is."""
+    """A float is a constant rate, as in optax; a schedule is taken as it is; of an array nobody knows what it means."""
     if callable(learning_rate):
         return learning_rate
+    if (shape := np.shape(learning_rate)) != ():
+        raise ValueError(
+            f"learning_rate must be one number or a function of the count, but it is an array of shape {shape}, whose"
+            f" entries may be meant for agents or for steps; say which: lambda count: rates gives every agent its own,"
+            f" lambda count: jax.numpy.asarray(rates)[count.astype(int) - 1] every step"
+        )
     if (rate := concrete(learning_rate)) is not None:
         check_positive("learning_rate", rate, allow_zero=True)
     return lambda count: jnp.asarray(learning_rate)

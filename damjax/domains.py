@@ -37,7 +37,9 @@ Shape = FrobeniusBall | Box | Unconstrained
 class Domain(NamedTuple):
     """A feasible set.
 
-    Laws: ``project`` is idempotent, never moves two points apart, and returns a point of the set unchanged.
+    Laws: ``project`` is idempotent, never moves two points apart, returns a point of the set unchanged, keeps shape and
+    dtype, and leads to no two points farther apart than ``diameter``. A set of a user's own is tried where a run
+    starts, on memories of its shape, and refused with a ValueError.
 
     Attributes:
         project: the nearest point of the set to one agent's memory, an array or a pytree of arrays.

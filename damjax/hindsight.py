@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_instance
 from damjax._contractions import contract, product
+from damjax._laws import check_objective, num_features
 from damjax._layouts import Interests, Weights, stochastic_interests
 from damjax._numerics import add_compensated, total
 from damjax._steps import check_parts, ridge_coefficients
@@ -135,6 +136,7 @@ def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Sam
     times = jnp.arange(1, num_steps + 1, dtype=jnp.int32)
     stream = jax.vmap(_reading(associations, num_steps))(times)
     keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
+    _check_laws(objective, keys, values)
     features = jax.vmap(jax.vmap(objective.features))(keys)
     ridge = None
     if objective.ridge is not None:
@@ -247,6 +249,7 @@ def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]],
 
 def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
     keys, values, _ = jax.tree.map(jnp.asarray, associations)
+    _check_laws(objective, keys, values)
     features = jax.vmap(objective.features)(keys)
     clock = time.astype(features.dtype)
     at_zero = jnp.zeros_like(values)
@@ -264,6 +267,11 @@ def _step_moments(objective: Objective, associations: Associations, time: Int[Ar
         linear=linear,
         constant=jax.vmap(objective.loss, in_axes=(0, 0, None))(at_zero, values, clock),
     )
+
+
+def _check_laws(objective: Objective, keys: Array, values: Array) -> None:
+    num_features(objective, keys.shape[-1:], keys.dtype)
+    check_objective(objective, values.shape[-1], values.dtype)
 
 
 def checked_horizons(horizons: Horizons) -> list[int]:

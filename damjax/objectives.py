@@ -41,6 +41,10 @@ class Objective(NamedTuple):
 
     All functions take one agent's single association; batches go through ``jax.vmap``.
 
+    Laws: ``residual`` is the derivative of ``loss`` in the prediction; it and ``features`` keep the dtype of what they
+    are given; ``curvature``, ``residual_bound`` and ``smoothness`` are true of the loss. One of a user's own is tried
+    where it is used, at two points, and refused with a ValueError that names the part.
+
     Attributes:
         features: phi, key (dk,) -> (df,).
         loss: l, (prediction z (dv,), value (dv,), time ()) -> ().
