@@ -72,11 +72,17 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
         >>> vmap_last(lambda row, scale: scale * row.sum(), in_axes=(0, None))(x, 2.0).tolist()
         [2.0, 10.0, 18.0]
     """
+    if not callable(fun):
+        raise ValueError(f"fun must be a function, but it is {fun!r}")
 
     def mapped(*args: Any) -> Any:
         axes = tuple(in_axes) if isinstance(in_axes, Sequence) else (in_axes,) * len(args)
-        if len(axes) != len(args) or any(axis not in (0, -1, None) for axis in axes):
-            raise ValueError(f"in_axes must be 0, -1 or None for each of {len(args)} arguments, but it is {in_axes}")
+        known = all(axis is None or (isinstance(axis, int) and axis in (0, -1)) for axis in axes)
+        if len(axes) != len(args) or not known or all(axis is None for axis in axes):
+            raise ValueError(
+                f"in_axes must be 0, -1 or None for each of {len(args)} arguments, and not None for all, but it is"
+                f" {in_axes}"
+            )
         chosen = [jax.tree.map(jnp.asarray, arg) for axis, arg in zip(axes, args, strict=True) if axis is not None]
         leaves, structure = jax.tree.flatten(chosen)
         places = [axis for axis, arg in zip(axes, args, strict=True) if axis is not None for _ in jax.tree.leaves(arg)]

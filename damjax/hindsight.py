@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_instance
+from damjax._checks import check_function, check_instance
 from damjax._contractions import contract, product
 from damjax._laws import check_objective, num_features
 from damjax._layouts import Interests, Weights, stochastic_interests
 from damjax._numerics import add_compensated, total
-from damjax._steps import check_parts, ridge_coefficients
+from damjax._steps import check_objective_kind, check_parts, ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.comparators import Comparator, Moments, best, minimize
 from damjax.domains import Domain, Unconstrained, known_shape
@@ -44,6 +44,7 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
     Raises:
         ValueError: an objective that is not quadratic; horizons that do not increase or are not positive.
     """
+    check_objective_kind(objective)
     if objective.curvature is None:
         raise ValueError("moments exist for quadratic objectives only, but this objective has no curvature")
     steps = checked_horizons(horizons)
@@ -135,6 +136,7 @@ class _Samples(NamedTuple):
 def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Samples:
     times = jnp.arange(1, num_steps + 1, dtype=jnp.int32)
     stream = jax.vmap(_reading(associations, num_steps))(times)
+    check_instance("associations", stream, Associations, "a function of the time gives those of one step")
     keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
     _check_laws(objective, keys, values)
     features = jax.vmap(jax.vmap(objective.features))(keys)
@@ -229,6 +231,9 @@ def _heard(samples: _Samples, agents: Int[Array, "K"] | None) -> _Samples:
 
 def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
     """What each agent is measured by: the sources' moments weighted by its interests."""
+    check_instance(
+        "sources", sources, Moments, "damjax.hindsight.moments(objective, associations, horizons) makes them"
+    )
     interests = stochastic_interests("weights", weights, sources.linear.shape[1])
     if isinstance(known_shape(domain), Unconstrained) and sources.hessian is None and sources.ridge is None:
         raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
@@ -238,6 +243,7 @@ def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
 def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]], Associations]:
     """The associations of a step by its 1-based time."""
     if callable(associations):
+        check_function("associations", associations, "time", "it gives the associations of a step")
         return associations
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     length = jnp.shape(associations.keys)[0]
@@ -248,6 +254,7 @@ def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]],
 
 
 def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
+    check_instance("associations", associations, Associations, "a function of the time gives those of one step")
     keys, values, _ = jax.tree.map(jnp.asarray, associations)
     _check_laws(objective, keys, values)
     features = jax.vmap(objective.features)(keys)

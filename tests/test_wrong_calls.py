@@ -111,7 +111,7 @@ WRONG: dict[str, list[Any]] = {
         lambda: ogd(learning_rate=np.ones(T)),
         lambda: ogd(learning_rate=np.ones(N)),
         lambda: ogd(learning_rate=[0.1] * N),
-        lambda: bounds.applied_rates(np.ones(N), EQUAL, DELAYS, N),
+        lambda: bounds.applied_rates(lambda count: np.ones(T), EQUAL, DELAYS, N),
         lambda: ogd(learning_rate=schedules.inverse_sqrt(np.ones(T))),
         lambda: dam_togd(learning_rate="fast"),
         lambda: dam_togd(learning_rate=lambda count: jnp.ones((2, 2))),

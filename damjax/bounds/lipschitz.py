@@ -55,6 +55,7 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
 
     Source: [DAM] assumptions 1 and 2; the closed forms follow from grad f = r phi' + D * X.
     """
+    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     keys, values, gates = jax.tree.map(jnp.asarray, associations)
     if keys.ndim != 3:
