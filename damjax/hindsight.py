@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from damjax._checks import check_function, check_instance
 from damjax._contractions import contract, product
 from damjax._laws import check_objective, num_features
-from damjax._layouts import Interests, Weights, stochastic_interests
+from damjax._layouts import Interests, Weights, as_interests, stochastic_interests
 from damjax._numerics import add_compensated, total
 from damjax._steps import check_objective_kind, check_parts, ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
@@ -108,6 +108,7 @@ def best_beside_empty(
 ) -> tuple[Comparator, Float[Array, "H N"]]:
     """``best_in_hindsight``, and the cumulative loss of a memory of zeros, which says what is large."""
     check_parts(objective, domain)
+    as_interests("weights", weights)
     if objective.curvature is None:
         return _best_by_samples(objective, weights, domain, associations, checked_horizons(horizons))
     total = _interests(moments(objective, associations, horizons), weights, domain)
