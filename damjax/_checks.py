@@ -1,7 +1,12 @@
 """Checks of what a user passes in: each raises ValueError with what came, what was expected and the fix.
 
-Only concrete NumPy values come here; whoever may hold tracers asks ``_types.concrete`` first.
+Only concrete NumPy values come here, whoever may hold tracers asks ``_types.concrete`` first; but for ``check_array``,
+``check_function`` and ``check_instance``, which say of what kind an argument must be and look at no value.
 """
+
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -115,8 +120,8 @@ def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int
 
 def check_positive(name: str, number: np.ndarray, *, allow_zero: bool = False) -> None:
     """Raise unless ``number`` is finite and positive (or zero, where that is allowed)."""
-    if not (np.issubdtype(number.dtype, np.integer) or np.issubdtype(number.dtype, np.floating)):
-        raise ValueError(f"{name} must be a real number, but it is {number.tolist()!r}")
+    if not _is_real(number.dtype):
+        raise ValueError(f"{name} must be a real number, but it is {_shown(number.tolist())}")
     if not np.all(np.isfinite(number)) or np.any(number < 0) or (not allow_zero and np.any(number == 0)):
         raise ValueError(
             f"{name} must be finite and {'non-negative' if allow_zero else 'positive'}, but it is {number}"
@@ -128,7 +133,7 @@ def check_count(name: str, number: object, *, allow_zero: bool = False) -> None:
     value = np.asarray(number)
     if not np.issubdtype(value.dtype, np.integer) or value.shape != () or value < (0 if allow_zero else 1):
         raise ValueError(
-            f"{name} must be a {'non-negative' if allow_zero else 'positive'} integer, but it is {number!r}"
+            f"{name} must be a {'non-negative' if allow_zero else 'positive'} integer, but it is {_shown(number)}"
         )
 
 
@@ -149,12 +154,56 @@ def check_gates(name: str, gates: np.ndarray) -> None:
 def check_instance(name: str, value: object, kind: type, fix: str) -> None:
     """Raise unless ``value`` is what the library's own factories make."""
     if not isinstance(value, kind):
-        shown = repr(value)
-        found = shown if len(shown) < LONGEST_SHOWN else f"of type {type(value).__name__}"
-        raise ValueError(f"{name} must be of type {kind.__name__}, but it is {found}; {fix}")
+        raise ValueError(f"{name} must be of type {kind.__name__}, but it is {_shown(value)}; {fix}")
+
+
+def check_array(name: str, array: Any, axes: str) -> None:
+    """Raise unless ``array``, traced or not, holds real numbers and has the axes that are named.
+
+    Args:
+        name: of the argument.
+        array: what came; a list of numbers is an array as well.
+        axes: as "T N"; "" for one number, "..." for any shape.
+    """
+    numbers = array if hasattr(array, "dtype") and hasattr(array, "shape") else np.asarray(array)
+    expected = f"an array ({', '.join(axes.split())}) of real numbers" if axes else "one real number"
+    if not _is_real(numbers.dtype) and numbers.dtype != bool:
+        found = _shown(array) if numbers.shape == () else f"an array of {numbers.dtype}"
+        raise ValueError(f"{name} must be {expected}, but it is {found}")
+    if axes != "..." and len(numbers.shape) != len(axes.split()):
+        raise ValueError(f"{name} must be {expected}, but its shape is {numbers.shape}")
+
+
+def check_between(name: str, number: np.ndarray, low: float, high: float) -> None:
+    """Raise unless ``number`` lies in [low, high]."""
+    if not _is_real(number.dtype) or not np.all((number >= low) & (number <= high)):
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], but it is {_shown(number.tolist())}")
+
+
+def check_function(name: str, function: Callable[..., Any], arguments: str, fix: str) -> None:
+    """Raise unless ``function`` can be called with these arguments, as "params, associations, info"."""
+    names = arguments.split(", ")
+    try:
+        inspect.signature(function).bind(*names)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must be a function of ({arguments}), but it is {_shown(function)} ({error}); {fix}"
+        ) from None
+    except ValueError:
+        return  # some functions written in C do not tell what they take
 
 
 def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:
     """Raise unless ``choice`` is among the ``known`` names."""
-    if choice not in known:
+    if not isinstance(choice, str) or choice not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, but it is {choice!r}")
+
+
+def _is_real(dtype: Any) -> bool:
+    """Half precisions of jax are of no kind that NumPy knows."""
+    return getattr(dtype, "kind", "") in ("f", "i", "u") or "float" in getattr(dtype, "name", "")
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) < LONGEST_SHOWN else f"of type {type(value).__name__}"

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_gates_given, check_instance
+from damjax._checks import check_array, check_gates_given, check_instance
 from damjax._contractions import sum_last
+from damjax._laws import check_domain, check_objective, num_features
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
 from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule, concrete
@@ -32,9 +33,14 @@ class OgdState(NamedTuple):
     transform: optax.OptState
 
 
+def check_objective_kind(objective: Objective) -> None:
+    """Raise unless it is what the factories make."""
+    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
+
+
 def check_parts(objective: Objective, domain: Domain) -> None:
     """Raise unless the parts of an algorithm are what their factories make."""
-    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
+    check_objective_kind(objective)
     check_instance("domain", domain, Domain, "call a factory of damjax.domains, such as frobenius_ball(radius)")
 
 
@@ -59,22 +65,27 @@ def _check_downhill(transform: optax.GradientTransformation, params: Array) -> N
         )
 
 
-def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation) -> OgdState:
+def init_state(params: ArrayLike, num_agents: int, transform: optax.GradientTransformation, domain: Domain) -> OgdState:
     """The state before the first step, of memories that were checked."""
-    if jnp.ndim(params) != 3 or jnp.shape(params)[0] != num_agents:
+    if np.ndim(params) != 3 or np.shape(params)[0] != num_agents:
         raise ValueError(
-            f"params must hold one memory per agent, shape ({num_agents}, dv, df), but its shape is {jnp.shape(params)}"
+            f"params must hold one memory per agent, shape ({num_agents}, dv, df), but its shape is {np.shape(params)}"
         )
-    params = jnp.asarray(params, params.dtype)  # a Python number's weak type would change after the first step
+    check_array("params", params, "N dv df")
+    params = jnp.asarray(params, jnp.asarray(params).dtype)  # a weak type would change after the first step
     if not jnp.issubdtype(params.dtype, jnp.floating):
         raise ValueError(f"params must be floating-point, but their dtype is {params.dtype}; use .astype(float)")
     _check_downhill(transform, params)
+    check_domain(domain, params.shape[1:], params.dtype)
     return OgdState(jnp.zeros((), jnp.int32), params, jax.vmap(transform.init)(params))
 
 
 def check_associations(params: Array, associations: Associations, objective: Objective) -> None:
     """Raise unless one step's associations fit. Static facts only, so it costs nothing once compiled."""
     num_agents, value_dim, feature_dim = params.shape
+    check_instance(
+        "associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes a stream"
+    )
     keys, values, gates = associations
     if keys.ndim != 2 or keys.shape[0] != num_agents:
         raise ValueError(
@@ -91,12 +102,12 @@ def check_associations(params: Array, associations: Associations, objective: Obj
                 f"associations.{name} must have the dtype of params, {params.dtype}, but it is {array.dtype};"
                 f" cast one of them"
             )
-    features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype))
-    if features.shape != (feature_dim,):
+    if (expected := num_features(objective, keys.shape[1:], keys.dtype)) != feature_dim:
         raise ValueError(
             f"params has feature dimension df = {feature_dim}, but the objective maps keys of length {keys.shape[1]} to"
-            f" {features.shape[0]} features; make the memories (N, dv, {features.shape[0]})"
+            f" {expected} features; make the memories (N, dv, {expected})"
         )
+    check_objective(objective, value_dim, params.dtype)
     check_gates_given(objective.gated, gates)
     if objective.gated and gates is not None:
         shapes = [
@@ -166,9 +177,9 @@ def select(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def checked_schedule(learning_rate: LearningRate, num_agents: int) -> Schedule:
+def checked_schedule(learning_rate: LearningRate, num_agents: int, name: str = "learning_rate") -> Schedule:
     """The schedule of a learning rate that gives every agent a rate, or a ValueError."""
-    schedule = as_schedule(learning_rate)
+    schedule = as_schedule(learning_rate, name)
     jax.eval_shape(lambda: rates_at(schedule, jnp.ones(num_agents, jnp.int32), jnp.float32))
     return schedule
 
@@ -181,14 +192,20 @@ def rates_at(schedule: Schedule, count: Int[Array, "N"], dtype: jax.typing.DType
     """
     (num_agents,) = count.shape
     counts = jnp.maximum(count, 1).astype(jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype)
-    rates = jax.vmap(lambda count: jnp.asarray(promoting(schedule, count)))(counts)
+
+    def rate(count: Array) -> Array:
+        if callable(value := promoting(schedule, count)):
+            raise ValueError(f"learning_rate must give numbers, but of a count it makes {value!r}; call the factory")
+        return jnp.asarray(value)
+
+    rates = jax.vmap(rate)(counts)
     if rates.shape == (num_agents, num_agents):
         # From constants of every agent it makes the rates of all; an agent's own is on the diagonal.
         rates = jnp.diagonal(rates)
     if rates.shape != (num_agents,):
         raise ValueError(
-            f"learning_rate must be one number, or one per agent ({num_agents},), at every count, but it gives rates of"
-            f" shape {rates.shape[1:]}; a rate that changes with time is a function of the count, see damjax.schedules"
+            f"learning_rate must give one number, or one per agent ({num_agents},), at every count, but it gives rates"
+            f" of shape {rates.shape[1:]}; see damjax.schedules"
         )
     return jnp.where(count > 0, rates.astype(dtype), 0)
 

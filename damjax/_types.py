@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from damjax._checks import check_positive
+from damjax._checks import check_function, check_positive
 
 ArrayLike = jax.Array | np.ndarray
 Schedule = Callable[[Any], Any]
@@ -75,10 +75,30 @@ def concrete(array: Any) -> np.ndarray | None:
     return None if isinstance(array, Tracer) else np.asarray(array)
 
 
-def as_schedule(learning_rate: LearningRate) -> Schedule:
-    """A float is a constant rate, as in optax; a schedule is taken as it is."""
+def float_dtype(dtype: jax.typing.DTypeLike | None) -> np.dtype:
+    """The dtype of random draws, jax's default float where none is asked for, or a ValueError for what is no float."""
+    if dtype is None:
+        return np.dtype(jnp.result_type(float))
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype must name a floating-point type, as 'float32' does, but it is {dtype!r}") from error
+    if not jnp.issubdtype(wanted, jnp.floating):
+        raise ValueError(f"dtype must name a floating-point type, as 'float32' does, but it is {dtype!r}")
+    return wanted
+
+
+def as_schedule(learning_rate: LearningRate, name: str = "learning_rate") -> Schedule:
+    """A float is a constant rate, as in optax; a schedule is taken as it is; of an array nobody knows what it means."""
     if callable(learning_rate):
+        check_function(name, learning_rate, "count", "call a factory of damjax.schedules, such as inverse_sqrt(scale)")
         return learning_rate
+    if (shape := np.shape(learning_rate)) != ():
+        raise ValueError(
+            f"{name} must be one number or a function of the count, but it is an array of shape {shape}, whose"
+            f" entries may be meant for agents or for steps; say which: lambda count: rates gives every agent its own,"
+            f" lambda count: jax.numpy.asarray(rates)[count.astype(int) - 1] every step"
+        )
     if (rate := concrete(learning_rate)) is not None:
-        check_positive("learning_rate", rate, allow_zero=True)
+        check_positive(name, rate, allow_zero=True)
     return lambda count: jnp.asarray(learning_rate)

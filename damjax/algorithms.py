@@ -71,7 +71,8 @@ def ogd(
     Args:
         objective: the memory loss f.
         weights: interest weights W, (N, N), row-stochastic; or a ``damjax.weights.SparseWeights``, for large networks.
-        learning_rate: a float is a constant rate; a schedule maps the count t, (N,), to rates.
+        learning_rate: a number is a constant rate; a schedule maps the count t, (N,), to rates. No array: see
+            ``damjax.schedules``.
         domain: the feasible set, P its projection.
         transform: an optax transformation between the aggregated gradient and the step, applied to each agent by
             itself; what it returns is subtracted, so use the scaling ones (``optax.scale_by_adam()``, ``optax.trace``):
@@ -101,7 +102,7 @@ def ogd(
     schedule, transform = checked_schedule(learning_rate, num_agents), checked_transform(transform)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
-        return init_state(params, num_agents, transform)
+        return init_state(params, num_agents, transform, domain)
 
     def step(state: OgdState, associations: Associations) -> tuple[OgdState, Info]:
         check_instance("state", state, OgdState, "it comes from this algorithm's init")
@@ -141,7 +142,8 @@ def c_dogd(
     Args:
         objective: the memory loss f.
         mixing: A, (N, N), doubly stochastic, supported on the links (``damjax.graphs.metropolis_weights``).
-        learning_rate: a float is a constant rate; a schedule maps the count t, (N,), to rates.
+        learning_rate: a number is a constant rate; a schedule maps the count t, (N,), to rates. No array: see
+            ``damjax.schedules``.
         domain: the feasible set, P its projection.
         order: "adapt_then_combine" or "combine_then_adapt".
         transform: as for ``ogd``.
@@ -173,7 +175,7 @@ def c_dogd(
     schedule, transform = checked_schedule(learning_rate, num_agents), checked_transform(transform)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> OgdState:
-        return init_state(params, num_agents, transform)
+        return init_state(params, num_agents, transform, domain)
 
     def step(state: OgdState, associations: Associations) -> tuple[OgdState, Info]:
         check_instance("state", state, OgdState, "it comes from this algorithm's init")
@@ -248,9 +250,9 @@ def dam_togd(
             agent, for large networks: time and memory then grow with N K.
         delays: round trips tau, (N, N) integers, (N, K) for sparse weights, even; entries where the (concrete) weight
             is 0 are ignored. See ``damjax.routing.compile_routes``.
-        learning_rate: a float is a constant rate; a schedule maps the count t - tau_n,min, (N,), to rates, where
+        learning_rate: a number is a constant rate; a schedule maps the count t - tau_n,min, (N,), to rates, where
             tau_n,min is the shortest round trip of agent n (0 whenever w_nn > 0). Before that count reaches 1 nothing
-            has arrived and the rate is 0.
+            has arrived and the rate is 0. No array: see ``damjax.schedules``.
         domain: the feasible set, P its projection.
         max_delay: what the queues are built for; taken from ``delays`` when it is concrete, needed when it is traced.
             A traced delay that is odd, negative or beyond it turns the agent's memory into NaN rather than read a
@@ -303,7 +305,7 @@ def dam_togd(
     first_arrival = jnp.min(round_trips, axis=1, where=wanted.counted, initial=max_delay)
 
     def init(params: Float[ArrayLike, "N dv df"]) -> DamTogdState:
-        base = init_state(params, wanted.shape[0], transform)
+        base = init_state(params, wanted.shape[0], transform, domain)
         num_agents, value_dim, feature_dim = base.params.shape
         dtype = base.params.dtype
         with_ridge = objective.ridge is not None

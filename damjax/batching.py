@@ -72,15 +72,23 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
         >>> vmap_last(lambda row, scale: scale * row.sum(), in_axes=(0, None))(x, 2.0).tolist()
         [2.0, 10.0, 18.0]
     """
+    places = tuple(in_axes) if isinstance(in_axes, Sequence) else (in_axes,)
+    if not callable(fun):
+        raise ValueError(f"fun must be a function, but it is {fun!r}")
+    if not all(place is None or (isinstance(place, int) and place in (0, -1)) for place in places):
+        raise ValueError(f"in_axes must be 0, -1 or None for each argument, but it is {in_axes!r}")
 
     def mapped(*args: Any) -> Any:
-        axes = tuple(in_axes) if isinstance(in_axes, Sequence) else (in_axes,) * len(args)
-        if len(axes) != len(args) or any(axis not in (0, -1, None) for axis in axes):
-            raise ValueError(f"in_axes must be 0, -1 or None for each of {len(args)} arguments, but it is {in_axes}")
+        axes = places if isinstance(in_axes, Sequence) else places * len(args)
+        if len(axes) != len(args) or all(axis is None for axis in axes):
+            raise ValueError(
+                f"in_axes must be 0, -1 or None for each of {len(args)} arguments, and not None for all, but it is"
+                f" {in_axes}"
+            )
         chosen = [jax.tree.map(jnp.asarray, arg) for axis, arg in zip(axes, args, strict=True) if axis is not None]
         leaves, structure = jax.tree.flatten(chosen)
-        places = [axis for axis, arg in zip(axes, args, strict=True) if axis is not None for _ in jax.tree.leaves(arg)]
-        size = _common_length(leaves, places)
+        ends = [axis for axis, arg in zip(axes, args, strict=True) if axis is not None for _ in jax.tree.leaves(arg)]
+        size = _common_length(leaves, ends)
         if size == 0:
             return jax.vmap(fun, axes)(*args)
 
@@ -89,7 +97,7 @@ def vmap_last(fun: Callable[..., Any], in_axes: int | Sequence[int | None] = 0) 
             rest = iter(mapped_args)
             return fun(*(arg if axis is None else next(rest) for axis, arg in zip(axes, args, strict=True)))
 
-        arrays = [_runs_last(leaf) if place == 0 else leaf for leaf, place in zip(leaves, places, strict=True)]
+        arrays = [_runs_last(leaf) if place == 0 else leaf for leaf, place in zip(leaves, ends, strict=True)]
         # Not shapes and dtypes alone: inside jax.shard_map, types say over which devices an array varies.
         examples = [jax.eval_shape(lambda array: lax.index_in_dim(array, 0, -1, False), array) for array in arrays]
         closed, result = jax.make_jaxpr(one, return_shape=True)(*jax.tree.unflatten(structure, examples))

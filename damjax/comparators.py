@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from damjax._checks import check_positive
+from damjax._checks import check_array, check_function, check_instance, check_positive
 from damjax._contractions import product
 from damjax._convex import ON_BOUNDARY, Gradient, accelerated, frank_wolfe_gap, implicit
 from damjax._types import ArrayLike, concrete
@@ -111,6 +111,9 @@ def best(moments: Moments, domain: Domain) -> Comparator:
         >>> jax.grad(lambda radius: found(radius).loss)(10.0).item()
         -5.0
     """
+    check_instance(
+        "moments", moments, Moments, "damjax.hindsight.moments(objective, associations, horizons) makes them"
+    )
     if moments.hessian is not None and moments.ridge is not None:
         raise ValueError(
             "moments with both a hessian and a ridge that differs from row to row have no closed-form minimiser; give"
@@ -152,8 +155,12 @@ def minimize(
         >>> round(float(found.params[0, 0]), 4), bool(found.gap <= 1e-5)
         (1.0, True)
     """
+    for name, function in (("loss", loss), ("gradient", loss if gradient is None else gradient)):
+        check_function(name, function, "params", "it takes one memory (dv, df)")
+    check_array("start", start, "dv df")
     slope, shape = jax.grad(loss) if gradient is None else gradient, known_shape(domain)
     for name, number in (("smoothness", smoothness), ("tolerance", tolerance)):
+        check_array(name, number, "")
         if (value := concrete(number)) is not None:
             check_positive(name, value)
     start = jnp.asarray(start)

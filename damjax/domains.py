@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from damjax._checks import check_instance, check_positive
+from damjax._checks import check_array, check_between, check_instance, check_positive
 from damjax._contractions import sum_squares
 from damjax._types import ArrayLike, concrete
 
@@ -37,7 +37,9 @@ Shape = FrobeniusBall | Box | Unconstrained
 class Domain(NamedTuple):
     """A feasible set.
 
-    Laws: ``project`` is idempotent, never moves two points apart, and returns a point of the set unchanged.
+    Laws: ``project`` is idempotent, never moves two points apart, returns a point of the set unchanged, keeps shape and
+    dtype, and leads to no two points farther apart than ``diameter``. A set of a user's own is tried where a run
+    starts, on memories of its shape, and refused with a ValueError.
 
     Attributes:
         project: the nearest point of the set to one agent's memory, an array or a pytree of arrays.
@@ -90,7 +92,9 @@ def project(shape: Shape, tree: Any) -> Any:
                 return optax.projections.projection_box(leaf, *bounds)
 
             return jax.tree.map(clip, tree)
-    return tree
+        case Unconstrained():
+            return tree
+    raise ValueError(f"shape must be a FrobeniusBall, a Box or Unconstrained, but it is {shape!r}")
 
 
 def frobenius_ball(radius: float | ArrayLike) -> Domain:
@@ -107,8 +111,7 @@ def frobenius_ball(radius: float | ArrayLike) -> Domain:
         >>> ball.project(jnp.array([[0.0, 4.0]])).tolist(), ball.diameter
         ([[0.0, 1.0]], 2.0)
     """
-    if np.shape(radius) != ():
-        raise ValueError(f"radius must be one number, but its shape is {np.shape(radius)}; map over radii with vmap")
+    check_array("radius", radius, "")
     if (value := concrete(radius)) is not None:
         check_positive("radius", value)
     return _domain(FrobeniusBall(radius), 2 * radius)
@@ -131,6 +134,11 @@ def box(lower: float | ArrayLike, upper: float | ArrayLike, *, shape: tuple[int,
         >>> unit.project(jnp.array([[3.0, -4.0], [0.5, 0.0]])).tolist(), float(unit.diameter)
         ([[1.0, -1.0], [0.5, 0.0]], 4.0)
     """
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if (value := concrete(bound)) is not None:
+            check_between(name, value, -np.inf, np.inf)
+    if shape is not None and not (isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)):
+        raise ValueError(f"shape must be a tuple of integers, such as (dv, df), but it is {shape!r}")
     low, high = concrete(lower), concrete(upper)
     if low is not None and high is not None and not np.all(low <= high):
         raise ValueError(f"lower must be at most upper in every entry, but lower is {low} and upper {high}; swap them")

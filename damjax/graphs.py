@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 
-from damjax._checks import check_count, check_positive
+from damjax._checks import check_array, check_between, check_count, check_positive
 
 # Ten agents, thirteen links, diameter four: a ring of six with a chord, and a second loop beside it. Long routes
 # and short ones and agents of degree two to four, so that the delays of different agents differ.
@@ -104,6 +104,7 @@ def random_geometric(num_agents: int, radius: float, seed: int) -> nx.Graph:
         True
     """
     check_count("num_agents", num_agents)
+    check_array("radius", radius, "")
     check_positive("radius", np.asarray(radius))
     check_count("seed", seed, allow_zero=True)
     graph = nx.random_geometric_graph(num_agents, radius, seed=seed)
@@ -121,9 +122,8 @@ def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
         True
     """
     check_count("num_agents", num_agents)
-    check_positive("probability", np.asarray(probability), allow_zero=True)
-    if probability > 1:
-        raise ValueError(f"probability must lie in [0, 1], but it is {probability}")
+    check_array("probability", probability, "")
+    check_between("probability", np.asarray(probability), 0.0, 1.0)
     check_count("seed", seed, allow_zero=True)
     graph = nx.gnp_random_graph(num_agents, probability, seed=seed)
     return _with_positions(

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_instance
+from damjax._checks import check_function, check_instance
 from damjax._contractions import contract, product
-from damjax._layouts import Interests, Weights, stochastic_interests
+from damjax._laws import check_objective, num_features
+from damjax._layouts import Interests, Weights, as_interests, stochastic_interests
 from damjax._numerics import add_compensated, total
-from damjax._steps import check_parts, ridge_coefficients
+from damjax._steps import check_objective_kind, check_parts, ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.comparators import Comparator, Moments, best, minimize
 from damjax.domains import Domain, Unconstrained, known_shape
@@ -43,6 +44,7 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
     Raises:
         ValueError: an objective that is not quadratic; horizons that do not increase or are not positive.
     """
+    check_objective_kind(objective)
     if objective.curvature is None:
         raise ValueError("moments exist for quadratic objectives only, but this objective has no curvature")
     steps = checked_horizons(horizons)
@@ -106,6 +108,7 @@ def best_beside_empty(
 ) -> tuple[Comparator, Float[Array, "H N"]]:
     """``best_in_hindsight``, and the cumulative loss of a memory of zeros, which says what is large."""
     check_parts(objective, domain)
+    as_interests("weights", weights)
     if objective.curvature is None:
         return _best_by_samples(objective, weights, domain, associations, checked_horizons(horizons))
     total = _interests(moments(objective, associations, horizons), weights, domain)
@@ -134,7 +137,9 @@ class _Samples(NamedTuple):
 def _samples(objective: Objective, associations: Stream, num_steps: int) -> _Samples:
     times = jnp.arange(1, num_steps + 1, dtype=jnp.int32)
     stream = jax.vmap(_reading(associations, num_steps))(times)
+    check_instance("associations", stream, Associations, "a function of the time gives those of one step")
     keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
+    _check_laws(objective, keys, values)
     features = jax.vmap(jax.vmap(objective.features))(keys)
     ridge = None
     if objective.ridge is not None:
@@ -227,6 +232,9 @@ def _heard(samples: _Samples, agents: Int[Array, "K"] | None) -> _Samples:
 
 def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
     """What each agent is measured by: the sources' moments weighted by its interests."""
+    check_instance(
+        "sources", sources, Moments, "damjax.hindsight.moments(objective, associations, horizons) makes them"
+    )
     interests = stochastic_interests("weights", weights, sources.linear.shape[1])
     if isinstance(known_shape(domain), Unconstrained) and sources.hessian is None and sources.ridge is None:
         raise ValueError("a linear objective has no minimum on an unconstrained domain; use frobenius_ball or box")
@@ -236,6 +244,7 @@ def _interests(sources: Moments, weights: Weights, domain: Domain) -> Moments:
 def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]], Associations]:
     """The associations of a step by its 1-based time."""
     if callable(associations):
+        check_function("associations", associations, "time", "it gives the associations of a step")
         return associations
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     length = jnp.shape(associations.keys)[0]
@@ -246,7 +255,9 @@ def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]],
 
 
 def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
+    check_instance("associations", associations, Associations, "a function of the time gives those of one step")
     keys, values, _ = jax.tree.map(jnp.asarray, associations)
+    _check_laws(objective, keys, values)
     features = jax.vmap(objective.features)(keys)
     clock = time.astype(features.dtype)
     at_zero = jnp.zeros_like(values)
@@ -264,6 +275,11 @@ def _step_moments(objective: Objective, associations: Associations, time: Int[Ar
         linear=linear,
         constant=jax.vmap(objective.loss, in_axes=(0, 0, None))(at_zero, values, clock),
     )
+
+
+def _check_laws(objective: Objective, keys: Array, values: Array) -> None:
+    num_features(objective, keys.shape[-1:], keys.dtype)
+    check_objective(objective, values.shape[-1], values.dtype)
 
 
 def checked_horizons(horizons: Horizons) -> list[int]:

@@ -26,6 +26,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from damjax._checks import check_array, check_function, check_gates_given, check_positive
 from damjax._contractions import product, sum_last
 from damjax._types import ArrayLike, concrete
 from damjax.features import FeatureMap, identity
@@ -40,6 +41,10 @@ class Objective(NamedTuple):
     """A memory objective, as the parts from which every algorithm builds loss and gradient.
 
     All functions take one agent's single association; batches go through ``jax.vmap``.
+
+    Laws: ``residual`` is the derivative of ``loss`` in the prediction; it and ``features`` keep the dtype of what they
+    are given; ``curvature``, ``residual_bound`` and ``smoothness`` are true of the loss. One of a user's own is tried
+    where it is used, at two points, and refused with a ValueError that names the part.
 
     Attributes:
         features: phi, key (dk,) -> (df,).
@@ -83,6 +88,8 @@ class Objective(NamedTuple):
             >>> float(delta_net().value(jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
             2.0
         """
+        check_array("params", params, "dv df")
+        self._check(key, value, gate, time)
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         time = jnp.asarray(time, params.dtype)
         loss = self.loss(product(params, self.features(key)), value, time)
@@ -106,6 +113,8 @@ class Objective(NamedTuple):
             >>> (zeros - delta_net().gradient(zeros, key, value)).tolist()  # one step with rate 1 stores v k'
             [[3.0, 6.0]]
         """
+        check_array("params", params, "dv df")
+        self._check(key, value, gate, time)
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, params.dtype)
         gradient = jnp.outer(self.residual(product(params, features), value, time), features)
@@ -135,6 +144,10 @@ class Objective(NamedTuple):
             >>> float(delta_net().lipschitz(2.0, jnp.array([1.0, 0.0]), jnp.array([0.0, 3.0])))
             5.0
         """
+        check_array("radius", radius, "")
+        if (size := concrete(radius)) is not None:
+            check_positive("radius", size, allow_zero=True)
+        self._check(key, value, gate, time)
         key, value = jnp.asarray(key), jnp.asarray(value)
         features, time, radius = self.features(key), jnp.asarray(time, key.dtype), jnp.asarray(radius, key.dtype)
         norm = optax.safe_norm(features, 0.0)
@@ -151,6 +164,16 @@ class Objective(NamedTuple):
         if self.ridge is not None:
             bound = bound + radius * jnp.max(jnp.abs(self.ridge(gate, time)))
         return bound
+
+    def _check(self, key: Any, value: Any, gate: Gate, time: Time) -> None:
+        """Raise unless they are one agent's association at one time."""
+        for name, array, axes in (("key", key, "dk"), ("value", value, "dv"), ("time", time, "")):
+            check_array(name, array, axes)
+        if (now := concrete(time)) is not None:
+            check_positive("time", now)
+        check_gates_given(self.gated, gate)
+        if self.gated:
+            check_array("gate", gate, "...")
 
 
 def linear_attention() -> Objective:
@@ -283,6 +306,7 @@ def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = i
             raise ValueError("outputs must be finite, but some of its entries are not")
         if np.all(given == given[0]):
             raise ValueError("outputs must tell classes apart, but all of its rows are equal")
+    _check_feature_map(feature_map)
     embeddings = jnp.asarray(outputs)
 
     def logits(prediction: Float[Array, "dv"]) -> Float[Array, "M"]:
@@ -308,6 +332,10 @@ def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = i
     )
 
 
+def _check_feature_map(feature_map: FeatureMap) -> None:
+    check_function("feature_map", feature_map, "key", "see damjax.features")
+
+
 def _correlation(
     feature_map: FeatureMap,
     *,
@@ -316,6 +344,7 @@ def _correlation(
     gated: bool = False,
 ) -> Objective:
     """The family -<X phi, v> / s + 1/2 sum D * X^2, with s = t where ``per_step``, else 1."""
+    _check_feature_map(feature_map)
 
     def residual(prediction, value, time):
         return -value / time if per_step else -value

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_instance
+from damjax._checks import check_array, check_count, check_instance
 from damjax._contractions import heeded, sum_last
 from damjax._layouts import Weights, stochastic_interests
 from damjax._numerics import running_sums
-from damjax._steps import check_associations, recall, ridge_coefficients
+from damjax._steps import check_associations, check_objective_kind, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
 from damjax.domains import Domain
 from damjax.hindsight import Horizons, best_beside_empty, checked_horizons
@@ -43,8 +43,10 @@ def step_losses(
         >>> step_losses(damjax.objectives.delta_net(), weights, jnp.zeros((2, 1, 1)), now, time=1).tolist()
         [0.5, 2.5]
     """
-    if (now := concrete(time)) is not None and np.any(now < 1):
-        raise ValueError(f"time must be a 1-based step count, but it is {now}")
+    if (now := concrete(time)) is not None:
+        check_count("time", now)
+    check_objective_kind(objective)
+    check_array("params", params, "N dv df")
     params, time = jnp.asarray(params), jnp.asarray(time)
     interests = stochastic_interests("weights", weights, params.shape[0]).astype(params.dtype)
     check_associations(params, associations, objective)
@@ -68,6 +70,8 @@ def observe_losses(objective: Objective, weights: Weights) -> Observer:
         >>> losses.shape
         (30, 2)
     """
+    check_objective_kind(objective)
+    stochastic_interests("weights", weights)
 
     def observe(params: Float[Array, "N dv df"], associations: Associations, info: Info) -> Float[Array, "N"]:
         return step_losses(objective, weights, params, associations, info.time)
@@ -154,6 +158,7 @@ def static_regret(
         ((2, 2), True)
     """
     steps = checked_horizons(horizons)
+    check_array("losses", losses, "T N")
     expected = (np.shape(losses)[0], stochastic_interests("weights", weights).shape[0])
     if np.shape(losses) != expected:
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")

@@ -1,6 +1,9 @@
 """Learning rates as functions of the 1-based count of steps since an agent's first gradient arrived.
 
-Any function of the count will do, optax schedules included; these are the two that the theory is written for.
+Any function of the count will do, optax schedules included; these are the two that the theory is written for. An array
+is no learning rate, since its entries might be meant for agents or for steps, and nobody could tell where there are as
+many of both: ``lambda count: rates`` gives every agent its own, and a table of one rate per step is
+``lambda count: jnp.asarray(rates)[count.astype(int) - 1]``.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_count, check_gates, check_instance
+from damjax._checks import check_count, check_function, check_gates, check_instance
 from damjax._types import Algorithm, ArrayLike, Associations, Info, concrete
 
 Stream = Associations | Callable[[Int[Array, ""]], Associations]
@@ -135,11 +135,14 @@ def _scan(
     unroll: int,
 ) -> tuple[Any, Any]:
     check_count("unroll", unroll)
+    if num_steps is not None:
+        check_count("num_steps", num_steps)
+    check_function("observe", observe, "params, associations, info", "leave it out to record memories and diagnostics")
     if callable(associations):
         if num_steps is None:
             raise ValueError("num_steps must be given when associations is a function of the time")
+        check_function("associations", associations, "time", "it gives the associations of a step")
         read, slices = associations, None
-        check_count("num_steps", num_steps)
     else:
         check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
         num_steps = _length(associations, num_steps)

@@ -8,9 +8,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_count, check_gates, check_positive
+from damjax._checks import check_array, check_between, check_count, check_gates, check_positive
 from damjax._contractions import sum_last
-from damjax._types import ArrayLike, Associations, concrete
+from damjax._types import ArrayLike, Associations, concrete, float_dtype
 
 COARSE = 1e-3  # of the spread of an entry: what rounding may take from it
 
@@ -34,11 +34,13 @@ class LinearModel(NamedTuple):
 
     def targets(self, correlation: float | ArrayLike) -> Float[Array, "N dv dk"]:
         """M_n = rho C + (1 - rho) P_n, (N, dv, dk)."""
+        _check_correlation(correlation)
         rho = jnp.asarray(correlation, self.common.dtype)
         return rho * self.common[None] + (1 - rho) * self.personal
 
     def associations(self, targets: Float[Array, "N dv dk"], time: Int[Array, ""] | int) -> Associations:
         """What the agents see at step ``time`` (1-based): k_nt and v_nt = M_n k_nt + z_nt; NaN outside of 1..T."""
+        check_array("time", time, "")
         at = jnp.where(jnp.asarray(time) < 1, len(self.keys), jnp.asarray(time) - 1)  # -1 would be the last
         keys, noise = (draws.at[at].get(mode="fill", fill_value=jnp.nan) for draws in (self.keys, self.noise))
         return Associations(keys, respond(targets, keys) + noise)
@@ -46,7 +48,18 @@ class LinearModel(NamedTuple):
 
 def respond(targets: Float[Array, "N dv dk"], keys: Float[Array, "*T N dk"]) -> Float[Array, "*T N dv"]:
     """M_n k_n for every agent, without the noise."""
+    check_array("targets", targets, "N dv dk")
+    if np.shape(keys)[-2:] != (wanted := (targets.shape[0], targets.shape[2])):
+        raise ValueError(
+            f"keys must have shape (.., {wanted[0]}, {wanted[1]}) to fit targets, but it is {np.shape(keys)}"
+        )
     return sum_last(targets.reshape(*[1] * (keys.ndim - 2), *targets.shape) * keys[..., None, :])
+
+
+def _check_correlation(correlation: float | ArrayLike) -> None:
+    check_array("correlation", correlation, "")
+    if (rho := concrete(correlation)) is not None:
+        check_between("correlation", rho, 0.0, 1.0)
 
 
 def draw_linear_model(
@@ -74,9 +87,10 @@ def draw_linear_model(
         ("value_dim", value_dim),
     ):
         check_count(name, number)
+    check_array("noise_std", noise_std, "")
     if (value := concrete(noise_std)) is not None:
         check_positive("noise_std", value, allow_zero=True)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
     common_key, mean_key, variance_key, personal_key, cue_key, noise_key = jax.random.split(key, 6)
     per_agent = (num_agents, 1, 1)
     mean = jax.random.uniform(mean_key, per_agent, dtype, minval=-1.0)
@@ -131,8 +145,7 @@ def linear_model(
 
     Source: [DAM] sec. 5. The published text leaves the intervals, N, dk, dv, sigma and T open; the defaults are ours.
     """
-    if (rho := concrete(correlation)) is not None and not np.all((rho >= 0) & (rho <= 1)):
-        raise ValueError(f"correlation must lie in [0, 1], but it is {rho}")
+    _check_correlation(correlation)
     model = draw_linear_model(
         key,
         num_agents=num_agents,

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_count, check_positive, check_row_stochastic, check_square
+from damjax._checks import check_array, check_count, check_instance, check_positive, check_row_stochastic, check_square
 from damjax._sparse import SparseWeights as SparseWeights
 from damjax._sparse import check_sparse, check_sparse_shape
-from damjax._types import ArrayLike, concrete
+from damjax._types import ArrayLike, concrete, float_dtype
 
 
 def dirichlet(
@@ -51,7 +51,7 @@ def dirichlet(
     """
     check_count("num_agents", num_agents)
     _check_parameters(concentration, self_factor)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
     ones, own = jnp.ones((num_agents, num_agents), dtype), jnp.eye(num_agents, dtype=dtype)
     alpha = concentration * (ones + (self_factor - 1) * own)
     return jax.random.dirichlet(key, alpha.astype(dtype), dtype=dtype)
@@ -95,7 +95,7 @@ def sparse_dirichlet(
     if num_interests > num_agents:
         raise ValueError(f"num_interests must be at most num_agents = {num_agents}, but it is {num_interests}")
     _check_parameters(concentration, self_factor)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
     others_key, weights_key = jax.random.split(key)
     own = jnp.arange(num_agents, dtype=jnp.int32)[:, None]
     # Counted from the agent itself, around the circle, the others are 1..N-1 for everyone.
@@ -149,6 +149,7 @@ def dense(weights: SparseWeights) -> Float[Array, "N N"]:
         >>> dense(SparseWeights(np.array([[1, 0], [1, 1]]), np.array([[0.75, 0.25], [1.0, 0.0]]))).tolist()
         [[0.25, 0.75], [0.0, 1.0]]
     """
+    check_instance("weights", weights, SparseWeights, "sparse(weights) makes one of a matrix")
     check_sparse_shape("weights", weights, None)
     if concrete(weights.agents) is not None and concrete(weights.weights) is not None:
         check_sparse("weights", weights)
@@ -159,6 +160,7 @@ def dense(weights: SparseWeights) -> Float[Array, "N N"]:
 
 def _check_parameters(concentration: float | ArrayLike, self_factor: float | ArrayLike) -> None:
     for name, number in (("concentration", concentration), ("self_factor", self_factor)):
+        check_array(name, number, "")
         if (value := concrete(number)) is not None:
             check_positive(name, value)
 

@@ -583,23 +583,25 @@ def test_every_agent_has_the_rate_of_its_own_count(name):
 
 
 def test_rates_of_every_agent():
-    """Constants of each, in a schedule or as a rate, and what has another length."""
+    """Constants of each, in a schedule, and what has another length; an array of N might be one of T = N steps."""
     make = functools.partial(
         damjax.ogd, damjax.objectives.linear_attention(), np.eye(2), domain=damjax.domains.unconstrained()
     )
     ones = jnp.ones((3, 2, 1))
     stream, scales = damjax.Associations(keys=ones, values=ones), np.array([0.1, 0.3])
     for rate, expected in (
-        (scales, 3 * scales),
-        (jnp.asarray(scales), 3 * scales),
+        (lambda count: scales, 3 * scales),
+        (lambda count: jnp.asarray(scales)[count.astype(int) - 1], [0.7, 0.7]),  # the last of a table goes on
         (inverse_sqrt(scales), scales * np.sum(1 / np.sqrt([1, 2, 3]))),
         (damjax.schedules.power(0.1, np.array([0.0, 1.0])), [0.3, 0.1 * (1 + 1 / 2 + 1 / 3)]),
         (lambda count: 0.5, [1.5, 1.5]),
     ):
         state, _ = damjax.simulate(make(learning_rate=rate), jnp.zeros((2, 1, 1)), stream)
         np.testing.assert_allclose(state.params[:, 0, 0], expected)
-    for wrong in (np.ones(3), inverse_sqrt(np.ones(5)), np.ones((2, 1))):
-        with pytest.raises(ValueError, match=r"learning_rate must be one number, or one per agent \(2,\)"):
+    with pytest.raises(ValueError, match=r"learning_rate must give one number, or one per agent \(2,\)"):
+        make(learning_rate=inverse_sqrt(np.ones(5)))
+    for wrong in (scales, jnp.asarray(scales), np.ones(3), np.ones((2, 1))):
+        with pytest.raises(ValueError, match=r"learning_rate must be one number or a function of the count"):
             make(learning_rate=wrong)
 
 

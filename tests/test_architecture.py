@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "damjax"
 BASE = {"_types", "_checks", "_numerics", "_contractions"}
 ARRAYS = {"jax", "jaxtyping", "numpy", "optax"}
-FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays"}
+FEEDS = BASE | {"weights", "streams", "schedules", "features", "objectives", "domains", "delays", "_laws"}
 LAYOUTS = {"_layouts", "_sparse"}
 STEPS = FEEDS | LAYOUTS | {"_steps"}
 # The particle study stands on its own: nothing of the distributed half comes in.
@@ -37,6 +37,7 @@ ALLOWED = {
     "objectives": (BASE | {"features"}, ARRAYS),
     "domains": (BASE, ARRAYS),
     "delays": (BASE, ARRAYS),
+    "_laws": (BASE | {"domains", "objectives"}, ARRAYS),
     "algorithms": (STEPS, ARRAYS),
     "simulate": (BASE, ARRAYS),
     "batching": (set(), {"jax", "numpy"}),

@@ -37,7 +37,7 @@ RNG = np.random.default_rng(0)
 STREAM = damjax.Associations(jnp.asarray(RNG.normal(size=(T, N, 2))), jnp.asarray(RNG.normal(size=(T, N, 2))))
 ZEROS = jnp.zeros((N, 2, 2))
 LOSSES = jnp.zeros((T, N))
-PROBLEM = particles.two_tokens(0.5, 0.75)
+MODEL = streams.draw_linear_model(KEY, num_agents=2, num_steps=3, key_dim=2, value_dim=2)
 OGD = {"learning_rate": 0.1, "domain": BALL}
 
 
@@ -109,6 +109,9 @@ WRONG: dict[str, list[Any]] = {
         lambda: ogd(learning_rate=-0.1),
         lambda: ogd(learning_rate=np.nan),
         lambda: ogd(learning_rate=np.ones(T)),
+        lambda: ogd(learning_rate=np.ones(N)),
+        lambda: ogd(learning_rate=[0.1] * N),
+        lambda: bounds.applied_rates(lambda count: np.ones(T), EQUAL, DELAYS, N),
         lambda: ogd(learning_rate=schedules.inverse_sqrt(np.ones(T))),
         lambda: dam_togd(learning_rate="fast"),
         lambda: dam_togd(learning_rate=lambda count: jnp.ones((2, 2))),
@@ -195,7 +198,49 @@ WRONG: dict[str, list[Any]] = {
         lambda: hindsight.moments(DELTA, STREAM, np.zeros((0,), int)),
     ],
     "losses": [lambda: static_regret(losses=LOSSES[:, :2]), lambda: static_regret(losses=LOSSES[:, :2].T)],
-    "time": [lambda: regret.step_losses(DELTA, EQUAL, ZEROS, jax.tree.map(lambda x: x[0], STREAM), 0)],
+    "time": [
+        lambda: regret.step_losses(DELTA, EQUAL, ZEROS, jax.tree.map(lambda x: x[0], STREAM), 0),
+        lambda: regret.step_losses(DELTA, EQUAL, ZEROS, jax.tree.map(lambda x: x[0], STREAM), 1.5),  # pyright: ignore
+        lambda: DELTA.value(jnp.eye(2), jnp.ones(2), jnp.ones(2), time=0),
+        lambda: DELTA.gradient(jnp.eye(2), jnp.ones(2), jnp.ones(2), time=None),
+        lambda: MODEL.associations(MODEL.targets(0.5), None),  # pyright: ignore[reportArgumentType]
+    ],
+    "key": [
+        lambda: DELTA.value(jnp.eye(2), None, jnp.ones(2)),  # pyright: ignore[reportArgumentType]
+        lambda: DELTA.gradient(jnp.eye(2), jnp.ones((3, 2)), jnp.ones(2)),
+        lambda: DELTA.lipschitz(1.0, "cue", jnp.ones(2)),  # pyright: ignore[reportArgumentType]
+    ],
+    "value": [lambda: DELTA.value(jnp.eye(2), jnp.ones(2), 1.0)],  # pyright: ignore[reportArgumentType]
+    "gate": [
+        lambda: GATED.value(jnp.eye(2), jnp.ones(2), jnp.ones(2), gate="half"),
+        lambda: GATED.lipschitz(1.0, jnp.ones(2), jnp.ones(2), gate=[None]),
+    ],
+    "targets": [
+        lambda: streams.respond(None, jnp.ones((3, 2))),  # pyright: ignore[reportArgumentType]
+        lambda: MODEL.associations(jnp.ones(2), 1),
+    ],
+    "in_axes": [
+        lambda: damjax.vmap_last(jnp.sum, in_axes=2),
+        lambda: damjax.vmap_last(jnp.sum, in_axes="runs"),  # pyright: ignore[reportArgumentType]
+        lambda: damjax.vmap_last(jnp.add, in_axes=(0,))(jnp.ones(2), jnp.ones(2)),
+        lambda: damjax.vmap_last(jnp.sum, in_axes=(None,))(jnp.ones(2)),
+    ],
+    "run": [
+        lambda: damjax.sweep(None, keys=KEY[None], rate=[1.0]),  # pyright: ignore[reportArgumentType]
+        lambda: damjax.sweep(lambda key: key, keys=KEY[None], rate=[1.0]),
+    ],
+    "zipped": [lambda: damjax.sweep(lambda key, rate: rate, keys=KEY[None], zipped=[("rate", "rho")], rate=[1.0])],
+    "static": [lambda: damjax.sweep(lambda key, rate: rate, keys=KEY[None], static=["rho"], rate=[1.0])],
+    "memory": [
+        lambda: particles.descent(None, 0.1),  # pyright: ignore[reportArgumentType]
+        lambda: damjax.sweep(lambda key, rate: rate, keys=KEY[None], memory=0, rate=[1.0]),
+    ],
+    "devices": [lambda: damjax.sweep(lambda key, rate: rate, keys=KEY[None], devices=[], rate=[1.0])],
+    "batch_size": [
+        lambda: damjax.sweep(lambda key, rate: rate, keys=KEY[None], batch_size=0, rate=[1.0]),
+        lambda: damjax.rerun(lambda key, rate: rate, at={"rate": 1.0}, batch_size=0, keys=KEY[None], rate=[1.0]),
+    ],
+    "at": [lambda: damjax.rerun(lambda key, rate: rate, at={}, batch_size=1, keys=KEY[None], rate=[1.0])],
     "trace": [lambda: diagnose(trace=ZEROS), lambda: diagnose(trace=None)],
     "num_steps": [
         lambda: damjax.simulate(ogd(), ZEROS, lambda time: jax.tree.map(lambda x: x[0], STREAM)),
@@ -223,7 +268,6 @@ WRONG: dict[str, list[Any]] = {
         lambda: particles.descent(particles.particle_system(2, 2), -1.0),
         lambda: particles.descent(particles.particle_system(2, 2), "sgd"),  # pyright: ignore[reportArgumentType]
     ],
-    "memory": [lambda: particles.descent(None, 0.1)],  # pyright: ignore[reportArgumentType]
     "unroll": [lambda: damjax.simulate(ogd(), ZEROS, STREAM, unroll=0)],
     "checkpoint_every": [lambda: damjax.simulate(ogd(), ZEROS, STREAM, checkpoint_every=0)],
     "radius": [

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from damjax._checks import check_gates_given, check_instance
+from damjax._laws import check_objective, num_features
 from damjax._types import ArrayLike, Associations
 from damjax.domains import Box, Domain, FrobeniusBall, known_shape
 from damjax.objectives import Objective
@@ -54,6 +55,7 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
 
     Source: [DAM] assumptions 1 and 2; the closed forms follow from grad f = r phi' + D * X.
     """
+    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     keys, values, gates = jax.tree.map(jnp.asarray, associations)
     if keys.ndim != 3:
@@ -61,8 +63,8 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
             f"associations must be a whole stream with keys (steps, agents, dk), but their shape is {keys.shape}"
         )
     check_gates_given(objective.gated, gates)
-    num_features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(keys.shape[2:], keys.dtype)).shape[0]
-    memory = (values.shape[2], num_features)
+    memory = (values.shape[2], num_features(objective, keys.shape[2:], keys.dtype))
+    check_objective(objective, memory[0], values.dtype)
 
     match known_shape(domain):
         case FrobeniusBall(radius):

@@ -18,7 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from damjax._checks import check_delays_shape, check_positive, check_whole_delays
+from damjax._checks import (
+    check_array,
+    check_count,
+    check_delays_shape,
+    check_instance,
+    check_positive,
+    check_whole_delays,
+)
 from damjax._contractions import heeded
 from damjax._layouts import Weights, as_interests, stochastic_interests
 from damjax._numerics import root, running_sums, total
@@ -49,6 +56,8 @@ def arrivals(delays: Int[ArrayLike, "N K"], horizon: int) -> Int[Array, "T N K"]
         >>> arrivals(jnp.array([[0, 2], [2, 0]]), 3)[:, 0].tolist()
         [[1, 3], [2, 4], [3, 5]]
     """
+    check_array("delays", delays, "N K")
+    check_count("horizon", horizon)
     table = jnp.asarray(delays)
     # No type of few bits, which a long horizon would overflow.
     table = table.astype(int) if jnp.issubdtype(table.dtype, jnp.integer) else table
@@ -67,12 +76,13 @@ def applied_rates(
         [[0.0, 1.0], [0.0, ...], [1.0, ...]]
     """
     interests = as_interests("weights", weights)
+    check_count("horizon", horizon)
     check_delays_shape(np.shape(delays), interests.shape)
     check_whole_delays(jnp.asarray(delays).dtype)
     table = jnp.asarray(delays, jnp.int32)
     first = jnp.min(table, axis=1, where=interests.counted, initial=np.iinfo(np.int32).max)
     count = jnp.arange(1, horizon + 1, dtype=jnp.int32)[:, None] - first[None]
-    dtype, rates = jnp.asarray(interests.weights).dtype, checked_schedule(schedule, interests.shape[0])
+    dtype, rates = jnp.asarray(interests.weights).dtype, checked_schedule(schedule, interests.shape[0], "schedule")
     return jax.vmap(lambda count: rates_at(rates, count, dtype))(count)
 
 
@@ -84,6 +94,7 @@ def path_moves(comparators: Float[ArrayLike, "T N dv df"]) -> Float[Array, "T-1 
         >>> path_moves(jnp.array([0.0, 3.0, 3.0]).reshape(3, 1, 1, 1)).tolist()
         [[3.0], [0.0]]
     """
+    check_array("comparators", comparators, "T N dv df")
     return root(jnp.sum(jnp.diff(jnp.asarray(comparators), axis=0) ** 2, axis=(2, 3)))
 
 
@@ -122,6 +133,9 @@ def realised_delay(
     Source: this library; the proof is that of ``weighted_delay``, message by message.
     """
     interests = stochastic_interests("weights", weights)
+    check_instance(
+        "constants", constants, Constants, "damjax.bounds.constants(objective, domain, associations) makes it"
+    )
     num_agents, _ = interests.shape
     if np.ndim(rates) != 2 or np.shape(constants.lipschitz) != (num_agents,):
         raise ValueError(
@@ -173,6 +187,11 @@ def certificate(
         ...     arrivals=arrivals(delays, 50)).shape
         (2,)
     """
+    check_instance(
+        "norms", norms, GradientNorms, "observe with damjax.bounds.observe_gradient_norms(objective, weights)"
+    )
+    check_array("diameter", diameter, "")
+    check_array("norms.messages", norms.messages, "T N K")
     messages, applied = (jnp.asarray(array) for array in norms)
     known = Constants(jnp.zeros(messages.shape[1], messages.dtype), diameter)
     return _bound(messages, applied, known, rates, arrivals, moves)
@@ -192,6 +211,8 @@ def observe_gradient_norms(
         >>> damjax.simulate(algorithm, jnp.zeros((1, 1, 1)), stream, observe=observe)[1].messages.tolist()
         [[[3.0]]]
     """
+    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
+    as_interests("weights", weights)
 
     def observe(params: Float[Array, "N dv df"], associations: Associations, info: Info) -> GradientNorms:
         interests = as_interests("weights", weights, params.shape[0]).astype(params.dtype)

@@ -15,7 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from damjax._checks import check_choice, check_delays_shape, check_doubly_stochastic, check_positive, check_square
+from damjax._checks import (
+    check_array,
+    check_choice,
+    check_delays_shape,
+    check_doubly_stochastic,
+    check_instance,
+    check_positive,
+    check_square,
+)
 from damjax._layouts import Weights, stochastic_interests
 from damjax._types import ArrayLike, concrete
 from damjax.bounds.lipschitz import Constants
@@ -162,6 +170,7 @@ def dam_togd_printed(
 
     Source: [DAM] Theorem 3 and Corollary 1.
     """
+    check_array("delays", delays, "N K")
     agents = _interests(weights, delays, constants)
     steep = agents.members**2 * agents.steepest**2 * agents.longest**2
     upfront = _rates(scale, exponent, horizon, agents).inverse_last * agents.diameter**2 / 2
@@ -195,6 +204,7 @@ def dam_togd_mended(
 
     Source: [DAM] Theorem 3, mended here.
     """
+    check_array("delays", delays, "N K")
     agents = _interests(weights, delays, constants)
     rates = _rates(scale, exponent, horizon, agents, shift=agents.longest - agents.shortest)
     return (
@@ -246,6 +256,7 @@ def weighted_delay(
     <G_s, X_s - X_t>, where ||X_s - X_t|| <= sum_{s <= u < t} eta_u Lbar; what has not arrived by T costs at most
     B w_nm L_m for each of tau_nm messages.
     """
+    check_array("delays", delays, "N K")
     agents = _interests(weights, delays, constants)
     rates = _rates(scale, exponent, horizon, agents, shift=-agents.shortest)
     regret = (agents.mean_slope / 2 + agents.late_slope) * agents.mean_slope * rates.total
@@ -266,6 +277,7 @@ def optimal_scale(weights: Weights, delays: Num[ArrayLike, "N K"], constants: Co
         >>> optimal_scale(jnp.eye(1), jnp.zeros((1, 1)), Constants(jnp.array([2.0]), 8.0)).tolist()
         [2.828...]
     """
+    check_array("delays", delays, "N K")
     agents = _interests(weights, delays, constants)
     return agents.diameter / (2 * jnp.sqrt(agents.mean_slope * (agents.mean_slope / 2 + agents.late_slope)))
 
@@ -285,6 +297,9 @@ class _Interests(NamedTuple):
 
 
 def _interests(weights: Weights, delays: ArrayLike | None, constants: Constants) -> _Interests:
+    check_instance(
+        "constants", constants, Constants, "damjax.bounds.constants(objective, domain, associations) makes it"
+    )
     if np.ndim(constants.lipschitz) != 1:
         given = np.shape(constants.lipschitz)
         raise ValueError(f"lipschitz must hold one constant per agent, shape (N,), but its shape is {given}")
@@ -338,6 +353,7 @@ def _rates(
     _check_size("exponent", exponent, None)
     if (value := concrete(scale)) is not None:
         check_positive("scale", value)
+    check_array("exponent", exponent, "")
     if (value := concrete(exponent)) is not None and not np.all((value >= 0) & (value < 1)):
         raise ValueError(f"exponent must lie in [0, 1) for sublinear regret, but it is {value}; 0.5 is the best")
     if (value := concrete(horizon)) is not None:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from damjax._checks import check_count, check_distributions, check_positive
-from damjax._types import ArrayLike, concrete
+from damjax._checks import check_array, check_count, check_distributions, check_instance, check_positive
+from damjax._types import ArrayLike, concrete, float_dtype
 
 
 class Source(NamedTuple):
@@ -87,6 +87,9 @@ def source_from_text(
     """
     if num_tokens is not None:
         check_count("num_tokens", num_tokens)
+    if not isinstance(text, (str, Path)):
+        raise ValueError(f"text must be a text or a pathlib.Path, but it is of type {type(text).__name__}")
+    dtype = float_dtype(dtype)
     if isinstance(text, Path):
         try:
             text = text.read_text(encoding="utf-8-sig")  # without a byte order mark
@@ -110,7 +113,6 @@ def source_from_text(
     np.add.at(counts, (before[known], after[known]), 1.0)
     marginal = np.array([count for _, count in kept], float)
     counts = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, marginal)
-    dtype = jnp.result_type(float) if dtype is None else dtype
     source = Source(
         jnp.asarray(marginal / marginal.sum(), dtype),
         jnp.asarray(counts / counts.sum(axis=1, keepdims=True), dtype),
@@ -150,9 +152,10 @@ def zipf_source(
         [0.55, 0.27, 0.18]
     """
     check_count("num_tokens", num_tokens)
+    check_array("exponent", exponent, "")
     if (value := concrete(exponent)) is not None:
         check_positive("exponent", value, allow_zero=True)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
     ranks = jnp.arange(1, num_tokens + 1, dtype=dtype)
     marginal = ranks ** -jnp.asarray(exponent, dtype)
     weights = marginal[None] * jax.random.exponential(key, (num_tokens, num_tokens), dtype)
@@ -185,6 +188,7 @@ def trigger_task(
         >>> task.triggers.tolist(), task.length
         ([0, 1, 2], 16)
     """
+    check_instance("source", source, Source, "zipf_source or source_from_text makes one")
     check_count("num_triggers", num_triggers)
     check_count("length", length)
     if length < 2:
@@ -244,6 +248,7 @@ def sample(key: Key[Array, ""], task: Task, batch_size: int) -> Batch:
         >>> batch.tokens.shape, batch.mask.dtype
         ((4, 16), dtype('bool'))
     """
+    check_instance("task", task, Task, "trigger_task(source) makes one")
     check_count("batch_size", batch_size)
     first_key, output_key, walk_key = jax.random.split(key, 3)
     dtype = task.source.transitions.dtype

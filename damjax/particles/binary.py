@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from damjax._checks import check_positive
+from damjax._checks import check_array, check_between, check_positive
 from damjax._contractions import product
 from damjax._numerics import root, sigmoid
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
-from damjax.particles.problem import Problem, labels
+from damjax.particles.problem import Problem, check_problem, labels
 
 Number = float | int | ArrayLike
 # max over x > 0 of x log(1 + 1 / e^m) where m + e^m = 1 + x: the flow's loss at m_0 = 0, times eta c p ||e||^2 t.
@@ -58,8 +58,18 @@ def output_distance(problem: Problem) -> Float[Array, ""]:
 
 
 def _check_two_classes(problem: Problem) -> None:
+    check_problem(problem)
     if (shape := np.shape(problem.output_gram)) != (2, 2):
         raise ValueError(f"problem must have two classes, but its output_gram has shape {shape}")
+
+
+def _check_numbers(**numbers: Number) -> None:
+    for name, number in numbers.items():
+        check_array(name, number, "...")
+        if isinstance(number, (list, tuple)):
+            raise ValueError(
+                f"{name} must be a number or an array, but it is a {type(number).__name__}; use numpy.array"
+            )
 
 
 def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "..."]:
@@ -82,6 +92,7 @@ def flow_margins(start: Number, rate: Number, time: Number) -> Float[Array, "...
 
     Source: [LAM] sec. 3.
     """
+    _check_numbers(start=start, rate=rate, time=time)
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(float, start, rate, time)
     start, rate, time = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in (start, rate, time)))
@@ -116,6 +127,8 @@ def flow_loss_bound(problem: Problem, learning_rate: Number, time: Number) -> Fl
         >>> round(float(flow_loss_bound(two_tokens(0.0, 0.75), 1.0, 10.0)), 5)
         0.10795
     """
+    _check_two_classes(problem)
+    _check_numbers(learning_rate=learning_rate, time=time)
     total = jnp.sum(1 / jnp.diagonal(problem.input_gram))
     return LOSS_CONSTANT * total / (learning_rate * output_distance(problem) * jnp.asarray(time, total.dtype))
 
@@ -128,6 +141,7 @@ def loss_limit(problem: Problem, learning_rate: Number) -> Float[Array, ""]:
         >>> round(float(loss_limit(two_tokens(0.5, 0.75), 1.0)), 6)  # 2 / (1 + s alpha) / (eta c)
         2.0
     """
+    _check_numbers(learning_rate=learning_rate)
     return jnp.sum(support(problem)) / (learning_rate * output_distance(problem))
 
 
@@ -162,10 +176,15 @@ def margin_asymptote(problem: Problem, learning_rate: Number, time: Number) -> F
         >>> bool(jnp.allclose(late[0] - late[1], jnp.log(3.0)))
         True
     """
+<<<<<<< HEAD
     distance, frequencies = output_distance(problem), jnp.asarray(problem.frequencies)
     # Logarithm by logarithm: no product of times and step sizes leaves the range of the precision.
     drive = sum(jnp.log(jnp.asarray(factor, distance.dtype)) for factor in (learning_rate, distance, time))
     return drive + jnp.log(frequencies) - jnp.log(support(problem))
+=======
+    _check_numbers(learning_rate=learning_rate, time=time)
+    return jnp.log(learning_rate * output_distance(problem) * time * problem.frequencies / support(problem))
+>>>>>>> api
 
 
 def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) -> Bool[Array, "..."]:
@@ -181,8 +200,15 @@ def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) 
         >>> bool(interferes(0.95, False, [0.75, 0.25], [0.0, 0.0]))
         True
     """
+<<<<<<< HEAD
     # In logarithms, since f(m) of a sure memory is below the least number of the precision.
     pull = jnp.log(jnp.asarray(frequencies)) + jax.nn.log_sigmoid(-1.0 * jnp.asarray(margins))
+=======
+    _check_numbers(alpha=alpha)
+    check_array("frequencies", frequencies, "...")
+    check_array("margins", margins, "...")
+    pull = jnp.asarray(frequencies) * jax.nn.sigmoid(-1.0 * jnp.asarray(margins))
+>>>>>>> api
     opposed = jnp.asarray(alpha) * (1 if same_class else -1) < 0
     return opposed & (jnp.log(jnp.abs(jnp.asarray(alpha))) + pull[..., 0] > pull[..., 1])
 
@@ -211,9 +237,10 @@ def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 
 
     Source: [LAM] sec. 4.
     """
-    for name, value, least in (("alpha", alpha, -1), ("frequency", frequency, 0)):
-        if (known := concrete(value)) is not None and not np.all((known >= least) & (known <= 1)):
-            raise ValueError(f"{name} must lie in [{least}, 1], but it is {known}")
+    _check_numbers(alpha=alpha, frequency=frequency, output_distance=output_distance)
+    for name, value, least in (("alpha", alpha, -1.0), ("frequency", frequency, 0.0)):
+        if (known := concrete(value)) is not None:
+            check_between(name, known, least, 1.0)
     if (known := concrete(output_distance)) is not None:
         check_positive("output_distance", known)
     dtype = jnp.result_type(float, alpha, frequency, output_distance)
@@ -260,7 +287,8 @@ def sharpness_at_zero(alpha: Number, frequency: Number, output_distance: Number 
         >>> round(float(sharpness_at_zero(0.95, 0.75)), 4)
         0.4907
     """
-    alpha, frequency = jnp.broadcast_arrays(alpha, frequency)
+    _check_numbers(alpha=alpha, frequency=frequency, output_distance=output_distance)
+    alpha, frequency = jnp.broadcast_arrays(jnp.asarray(alpha), jnp.asarray(frequency))
     # 1 - 4 p_1 p_2 (1 - alpha^2), without the cancellation.
     spread = (1 - 2 * frequency) ** 2 + 4 * frequency * (1 - frequency) * alpha**2
     return jnp.asarray(output_distance) / 8 * (1 + root(spread))
@@ -274,6 +302,13 @@ def sharpness(margins: Float[ArrayLike, "N"], problem: Problem) -> Float[Array, 
         >>> round(float(sharpness(jnp.zeros(2), two_tokens(0.95, 0.75))), 4)
         0.4907
     """
+<<<<<<< HEAD
     margins = jnp.asarray(margins)
     scale = root(jnp.asarray(problem.frequencies)) * root(sigmoid(margins)) * root(sigmoid(-margins))
+=======
+    _check_two_classes(problem)
+    check_array("margins", margins, "N")
+    margins = 1.0 * jnp.asarray(margins)
+    scale = root(jnp.asarray(problem.frequencies) * jax.nn.sigmoid(margins) * jax.nn.sigmoid(-jnp.asarray(margins)))
+>>>>>>> api
     return output_distance(problem) * jnp.linalg.eigvalsh(scale[:, None] * problem.input_gram * scale[None, :])[-1]

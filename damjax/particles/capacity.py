@@ -14,8 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+<<<<<<< HEAD
 from damjax._checks import check_positive
 from damjax._numerics import root, softplus
+=======
+from damjax._checks import check_array, check_positive
+>>>>>>> api
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
 from damjax.particles.binary import signed_gram
@@ -90,10 +94,13 @@ def minimizer(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"
         >>> round(float(found.error_rate), 3), round(float(found.least_error_rate), 3)
         (0.3, 0.2)
     """
+    check_array("relation", relation, "N")
+    check_array("frequencies", frequencies, "N")
     if (known := concrete(frequencies)) is not None:
         check_positive("frequencies", known)
     if (known := concrete(relation)) is not None and not np.all(np.isfinite(known)):
         raise ValueError(f"relation must be finite, but it is {known}")
+    relation, frequencies = jnp.asarray(relation), jnp.asarray(frequencies)
     dtype = jnp.result_type(float, relation, frequencies)
     lam, p = jnp.asarray(relation, dtype), jnp.asarray(frequencies, dtype)
     # A traced NaN holds no token, and would be found without loss.
@@ -161,6 +168,7 @@ def triangle(relation: Float[ArrayLike, "3"]) -> Float[Array, "3 2"]:
         >>> print(np.asarray(jnp.degrees(jnp.arctan2(vectors[:, 1], vectors[:, 0]))).round(2))
         [   0.    172.32 -146.8 ]
     """
+    check_array("relation", relation, "3")
     if np.shape(relation) != (3,):
         raise ValueError(f"relation must have three entries, but its shape is {np.shape(relation)}")
     if (sides := concrete(relation)) is not None:

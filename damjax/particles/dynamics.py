@@ -16,7 +16,7 @@ import optax
 from jax.experimental.ode import odeint
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_count, check_instance, check_positive
+from damjax._checks import check_array, check_count, check_function, check_instance, check_positive
 from damjax._numerics import promoting
 from damjax._types import ArrayLike, LearningRate, concrete
 from damjax.particles.memories import Memory, particle_system, velocity
@@ -116,7 +116,10 @@ def flow(memory: Memory, duration: float | ArrayLike, *, tolerance: float | None
     """
     check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
     for name, number in (("duration", duration), ("tolerance", tolerance)):
-        if number is not None and (value := concrete(number)) is not None:
+        if name == "tolerance" and number is None:
+            continue
+        check_array(name, number, "")
+        if (value := concrete(number)) is not None:
             check_positive(name, value)
 
     def init(params: Any) -> State:
@@ -173,6 +176,12 @@ def evolve(
         [0.693, 1.163, 0.498, 0.753, 0.644, 1.349]
     """
     check_count("num_steps", num_steps)
+    check_instance("dynamics", dynamics, Dynamics, "damjax.particles.descent(memory, optimizer) makes one")
+    check_function("observe", observe, "scores", "leave it out to keep the scores")
+    for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: leaf is None):
+        check_array("params", leaf, "...")
+    if callable(problem):
+        check_function("problem", problem, "time", "a function of the time gives the problem of a step")
     at = problem if callable(problem) else lambda time: problem
     start = dynamics.init(params)
     # As the steps will see them, without computing anything.
@@ -211,6 +220,7 @@ def step(scores: Float[ArrayLike, "N M"], problem: Problem, learning_rate: float
     Source: [LAM] sec. 3.
     """
     scores = as_scores(scores, problem)
+    check_array("learning_rate", learning_rate, "")
     _check_rate("learning_rate", learning_rate)
     return scores + jnp.asarray(learning_rate, scores.dtype) * velocity(scores, problem)
 
@@ -237,6 +247,7 @@ def simulate(
         >>> simulate(jnp.zeros((2, 2)), particles.two_tokens(0.95, 0.75), 10.0, 100).shape
         (101, 2, 2)
     """
+    check_array("learning_rate", learning_rate, "")
     _check_rate("learning_rate", learning_rate)
     check_count("num_steps", num_steps)
     scores = as_scores(scores, problem)
@@ -250,6 +261,7 @@ def _trajectory(scores: Array, problem: Problem, learning_rate: Array, num_steps
 
 def _check_rate(name: str, rate: LearningRate) -> None:
     if callable(rate):
+        check_function(name, rate, "count", "call the factory of a schedule or an optimizer")
         return
     if np.shape(rate) != ():
         raise ValueError(f"{name} must be one number, but its shape is {np.shape(rate)}; for many, use jax.vmap")

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_count, check_positive
+from damjax._checks import check_array, check_between, check_count, check_positive
 from damjax._contractions import product
-from damjax._types import ArrayLike, concrete
+from damjax._types import ArrayLike, concrete, float_dtype
 from damjax.particles.problem import Problem, one_hot
 
 
@@ -24,7 +24,7 @@ def orthogonal(num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None 
     _check_sizes(num_tokens=num_tokens, dim=dim)
     if num_tokens > dim:
         raise ValueError(f"num_tokens must be at most dim, {dim}, to be orthogonal, but it is {num_tokens}")
-    return jnp.eye(num_tokens, dim, dtype=dtype)
+    return jnp.eye(num_tokens, dim, dtype=float_dtype(dtype))
 
 
 def gaussian(key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None):
@@ -35,7 +35,7 @@ def gaussian(key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typin
         (4, 3)
     """
     _check_sizes(num_tokens=num_tokens, dim=dim)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
     return jax.random.normal(key, (num_tokens, dim), dtype) / jnp.sqrt(jnp.asarray(dim, dtype))
 
 
@@ -80,9 +80,9 @@ def two_tokens(alpha: float | ArrayLike, frequency: float | ArrayLike, *, same_c
 
     Source: [LAM] sec. 4.
     """
-    dtype = jnp.result_type(float, alpha, frequency)
     _check_correlation("alpha", alpha)
     _check_correlation("frequency", frequency, low=0.0)
+    dtype = jnp.result_type(float, alpha, frequency)
     p = jnp.asarray(frequency, dtype)
     gram = toeplitz(jnp.stack([jnp.ones((), dtype), jnp.asarray(alpha, dtype)]))
     return Problem(gram, jnp.eye(2, dtype=dtype), jnp.stack([p, 1 - p]), one_hot([0, 0 if same_class else 1], 2, dtype))
@@ -127,6 +127,7 @@ def toeplitz(correlations: Float[ArrayLike, "N"]) -> Float[Array, "N N"]:
         >>> toeplitz(jnp.array([1.0, 0.5, 0.25])).tolist()
         [[1.0, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 1.0]]
     """
+    check_array("correlations", correlations, "N")
     index = np.arange(len(correlations))
     return jnp.asarray(correlations)[np.abs(index[:, None] - index[None, :])]
 
@@ -155,6 +156,7 @@ def zipf(num_tokens: int, exponent: float | ArrayLike = 1.0) -> Float[Array, "N"
         [0.545 0.273 0.182]
     """
     _check_sizes(num_tokens=num_tokens)
+    check_array("exponent", exponent, "")
     if (known := concrete(exponent)) is not None:
         check_positive("exponent", known, allow_zero=True)
     dtype = jnp.result_type(float, exponent)
@@ -175,6 +177,7 @@ def two_point(num_tokens: int, num_frequent: int, share: float | ArrayLike) -> F
     _check_sizes(num_tokens=num_tokens, num_frequent=num_frequent)
     if num_frequent >= num_tokens:
         raise ValueError(f"num_frequent must be below num_tokens, {num_tokens}, but it is {num_frequent}")
+    check_array("share", share, "")
     if (known := concrete(share)) is not None and not np.all((known > 0) & (known < 1)):
         raise ValueError(f"share must lie in (0, 1), but it is {known}")
     frequent = np.arange(num_tokens) < num_frequent
@@ -187,5 +190,6 @@ def _check_sizes(**sizes: int) -> None:
 
 
 def _check_correlation(name: str, value: float | ArrayLike, low: float = -1.0) -> None:
-    if (known := concrete(value)) is not None and not np.all((known >= low) & (known <= 1)):
-        raise ValueError(f"{name} must lie in [{low:g}, 1], but it is {known}")
+    check_array(name, value, "")
+    if (known := concrete(value)) is not None:
+        check_between(name, known, low, 1.0)

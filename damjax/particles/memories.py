@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_count
+from damjax._checks import check_array, check_count, check_function, check_instance
 from damjax._contractions import FULL, product
-from damjax._types import ArrayLike
+from damjax._types import ArrayLike, float_dtype
 from damjax.particles.problem import Problem, as_embeddings
 from damjax.particles.quantities import loss, residuals
 
@@ -60,6 +61,7 @@ def particle_system(num_tokens: int, num_classes: int, *, dtype: jax.typing.DTyp
     """
     check_count("num_tokens", num_tokens)
     check_count("num_classes", num_classes)
+    dtype = float_dtype(dtype)
     return Memory(
         init=lambda key: jnp.zeros((num_tokens, num_classes), dtype),
         scores=lambda scores: scores,
@@ -76,6 +78,8 @@ def parameterized(init: Callable[[Key[Array, ""]], Any], scores: Callable[[Any],
         >>> memory.scores(jnp.array(2.0)).tolist()
         [[2.0, 0.0], [0.0, 2.0]]
     """
+    check_function("init", init, "key", "it makes the parameters to start from")
+    check_function("scores", scores, "params", "it makes the scores (N, M) of parameters")
     return Memory(init, scores, jax.grad(lambda params, problem: loss(scores(params), problem)))
 
 
@@ -187,6 +191,9 @@ def normalized_scores(memory: Memory, gain: float | ArrayLike = 1.0, *, epsilon:
         [[ 1. -1.]
          [-1.  1.]]
     """
+    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    check_array("gain", gain, "")
+    check_array("epsilon", epsilon, "")
     if not memory.parametric:
         raise ValueError("memory must parameterise W, as damjax.particles.full does, but it is the particle system")
 
@@ -204,6 +211,7 @@ def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> F
         >>> print(layer_norm(jnp.array([[1.0, 3.0]])).round(3))
         [[-1.  1.]]
     """
+<<<<<<< HEAD
     centred = jnp.asarray(rows)
     for _ in range(2):  # the first mean of entries far from zero is rounded, that of their small differences is not
         centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
@@ -211,3 +219,12 @@ def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> F
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(centred), axis=-1, keepdims=True), 1))
     scaled = centred / unit
     return scaled * jax.lax.rsqrt(jnp.mean(scaled**2, axis=-1, keepdims=True) + epsilon / unit / unit)
+=======
+    check_array("rows", rows, "...")
+    check_array("epsilon", epsilon, "")
+    if np.shape(rows) == ():
+        raise ValueError(f"rows must have at least one axis, but they are one number, {rows}")
+    rows = jnp.asarray(rows)
+    centred = rows - jnp.mean(rows, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + epsilon)
+>>>>>>> api

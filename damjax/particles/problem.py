@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_count, check_distributions, check_instance
+from damjax._checks import check_array, check_count, check_distributions, check_instance
 from damjax._contractions import product
-from damjax._types import ArrayLike, concrete
+from damjax._types import ArrayLike, concrete, float_dtype
 
 ROUNDING = 1e-4
 
@@ -51,6 +51,7 @@ class Problem:
             return
         for name, field in fields.items():
             if not hasattr(field, "dtype"):
+                check_array(name, field, "...")
                 object.__setattr__(self, name, jnp.asarray(field))
         _check_shapes(fields)
         known = {name: concrete(field) for name, field in fields.items()}
@@ -142,17 +143,23 @@ def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "
     if (known := concrete(classes)) is not None and not np.all((known >= 0) & (known < num_classes)):
         wrong = known[(known < 0) | (known >= num_classes)].flat[0]
         raise ValueError(f"classes must lie in 0..{num_classes - 1}, but one of them is {wrong}")
-    return jax.nn.one_hot(jnp.asarray(classes), num_classes, dtype=jnp.result_type(float) if dtype is None else dtype)
+    return jax.nn.one_hot(jnp.asarray(classes), num_classes, dtype=float_dtype(dtype))
 
 
 def labels(problem: Problem) -> Int[Array, "N"]:
     """y(x), the likeliest class of each token."""
+    check_problem(problem)
     return jnp.argmax(problem.targets, axis=-1)
+
+
+def check_problem(problem: Problem) -> None:
+    """Raise unless it is a Problem."""
+    check_instance("problem", problem, Problem, "damjax.particles.Problem(...) or from_embeddings(...) makes one")
 
 
 def as_scores(scores: Any, problem: Problem) -> Float[Array, "N M"]:
     """Scores as an array, checked to be those of the problem's tokens and classes."""
-    check_instance("problem", problem, Problem, "damjax.particles.Problem(...) or from_embeddings(...) makes one")
+    check_problem(problem)
     if np.shape(scores) != (wanted := np.shape(problem.targets)):
         raise ValueError(
             f"scores must have one row a token and one column a class, as the problem's targets, {wanted}, but their"

@@ -4,7 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+<<<<<<< HEAD
 from damjax._numerics import sigmoid, softplus
+=======
+from damjax._checks import check_array
+>>>>>>> api
 from damjax._types import ArrayLike
 from damjax.particles.problem import Problem, as_scores, labels
 
@@ -20,6 +24,7 @@ def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:
         >>> bool(jnp.allclose(jax.nn.sigmoid(log_odds(scores)), jax.nn.softmax(scores)))
         True
     """
+    check_array("scores", scores, "...")
     scores = jnp.asarray(scores)
     if scores.ndim != 2:
         raise ValueError(f"scores must have shape (N, M), but it is {scores.shape}; for many, use jax.vmap")

@@ -10,12 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Key
 
-from damjax._checks import check_count
+from damjax._checks import check_array, check_between, check_count
 from damjax._types import ArrayLike, concrete
-from damjax.particles.problem import Problem
+from damjax.particles.problem import Problem, check_problem
 
 Stream = Callable[[Any], Problem]
 
@@ -34,14 +33,14 @@ def with_label_noise(problem: Problem, noise: float | ArrayLike) -> Problem:
 
     Example:
         >>> import damjax.particles as particles
-        >>> print(np.asarray(with_label_noise(particles.two_tokens(0.5, 0.75), 0.2).targets).round(3))
+        >>> print(with_label_noise(particles.two_tokens(0.5, 0.75), 0.2).targets.round(3))
         [[0.9 0.1]
          [0.1 0.9]]
     """
-    if np.shape(noise) != ():
-        raise ValueError(f"noise must be one number, but its shape is {np.shape(noise)}; for many, use jax.vmap")
-    if (known := concrete(noise)) is not None and not np.all((known >= 0) & (known <= 1)):
-        raise ValueError(f"noise must lie in [0, 1], the probability that a label is replaced, but it is {known}")
+    check_problem(problem)
+    check_array("noise", noise, "")
+    if (known := concrete(noise)) is not None:
+        check_between("noise", known, 0.0, 1.0)
     noisy = (1 - noise) * problem.targets + noise / problem.targets.shape[1]
     return dataclasses.replace(problem, targets=noisy)
 
@@ -66,6 +65,7 @@ def minibatches(key: Key[Array, ""], problem: Problem, batch_size: int) -> Strea
         >>> float((4 * batches(1).frequencies).sum())
         4.0
     """
+    check_problem(problem)
     check_count("batch_size", batch_size)
 
     def at(time: int | Int[Array, ""]) -> Problem:
@@ -93,6 +93,7 @@ def noisy_labels(key: Key[Array, ""], problem: Problem) -> Stream:
         >>> noisy_labels(jax.random.key(0), noisy)(3).targets.sum(axis=1).tolist()
         [1.0, 1.0]
     """
+    check_problem(problem)
 
     def at(time: int | Int[Array, ""]) -> Problem:
         targets = jnp.asarray(problem.targets)

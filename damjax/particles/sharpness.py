@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from damjax._checks import check_array, check_count, check_instance, check_positive
 from damjax._contractions import FULL
 from damjax.particles.memories import Memory
-from damjax.particles.problem import Problem
+from damjax.particles.problem import Problem, check_problem
 
 
 def sharpness(
@@ -44,6 +46,13 @@ def sharpness(
         >>> round(float(found), 4), round(float(particles.binary.sharpness_at_zero(0.95, 0.75)), 4)
         (0.4907, 0.4907)
     """
+    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    check_problem(problem)
+    check_count("num_iterations", num_iterations)
+    check_array("tolerance", tolerance, "")
+    check_positive("tolerance", np.asarray(tolerance))
+    for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: leaf is None):
+        check_array("params", leaf, "...")
     flat, rebuild = ravel_pytree(params)
     start = jax.random.normal(key, flat.shape, flat.dtype)
     _, curvature = jax.linearize(lambda x: ravel_pytree(memory.gradient(rebuild(x), problem))[0], flat)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from damjax._checks import check_array
 from damjax._types import ArrayLike
 
 
@@ -14,6 +15,7 @@ def spike_amplitude(losses: Float[ArrayLike, "T"]) -> Float[Array, ""]:
         >>> float(spike_amplitude(jnp.array([1.0, 0.5, 0.75, 0.25, 0.5])))
         0.25
     """
+    check_array("losses", losses, "T")
     losses = jnp.asarray(losses)
     reached = jax.lax.cummin(losses)
     # Not at infinity, where the difference is no number.
@@ -31,9 +33,15 @@ def spike_duration(losses: Float[ArrayLike, "T"], *, tolerance: float = 1e-6) ->
         >>> int(spike_duration(jnp.array([1.0, 0.5, 0.75, 0.6, 0.25])))
         2
     """
+    check_array("losses", losses, "T")
     losses = jnp.asarray(losses)
+<<<<<<< HEAD
     reached = jax.lax.cummin(losses)
     return jnp.sum(losses - reached > tolerance * reached)
+=======
+    check_array("tolerance", tolerance, "")
+    return jnp.sum(losses > (1 + tolerance) * jax.lax.cummin(losses))
+>>>>>>> api
 
 
 def first_time(happens: Bool[ArrayLike, "T"]) -> Int[Array, ""]:
@@ -43,7 +51,8 @@ def first_time(happens: Bool[ArrayLike, "T"]) -> Int[Array, ""]:
         >>> int(first_time(jnp.array([False, True, False, True])))
         1
     """
-    return jnp.where(jnp.any(happens), jnp.argmax(jnp.asarray(happens)), jnp.shape(happens)[0])
+    check_array("happens", happens, "T")
+    return jnp.where(jnp.any(jnp.asarray(happens)), jnp.argmax(jnp.asarray(happens)), jnp.shape(happens)[0])
 
 
 def settling_time(holds: Bool[ArrayLike, "T"]) -> Int[Array, ""]:
@@ -53,7 +62,8 @@ def settling_time(holds: Bool[ArrayLike, "T"]) -> Int[Array, ""]:
         >>> int(settling_time(jnp.array([False, True, False, True])))
         3
     """
-    return jnp.shape(holds)[0] - first_time(~jnp.asarray(holds)[::-1])
+    check_array("holds", holds, "T")
+    return jnp.shape(holds)[0] - first_time(jnp.logical_not(jnp.asarray(holds))[::-1])
 
 
 def in_logarithmic_regime(losses: Float[ArrayLike, "T"], *, tolerance: float = 0.1) -> Bool[Array, "T"]:
@@ -73,7 +83,9 @@ def in_logarithmic_regime(losses: Float[ArrayLike, "T"], *, tolerance: float = 0
         >>> int(settling_time(settles))
         65
     """
+    check_array("losses", losses, "T")
     losses = jnp.asarray(losses)
+    check_array("tolerance", tolerance, "")
     time = jnp.arange(losses.shape[0])
     exponent = jnp.log2(losses[time // 2] / losses)
     return (time > 1) & (jnp.abs(exponent - 1) <= tolerance)

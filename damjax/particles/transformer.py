@@ -19,10 +19,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_count, check_instance
+from damjax._checks import check_array, check_count, check_instance
 from damjax._contractions import product
 from damjax._numerics import promoting, softplus
-from damjax._types import ArrayLike, concrete
+from damjax._types import ArrayLike, concrete, float_dtype
 from damjax.particles import bigrams
 from damjax.particles.bigrams import Batch, Task
 from damjax.particles.dynamics import warn_if_not_finite
@@ -76,6 +76,10 @@ class Record(NamedTuple):
     worst: Params
 
 
+def _check_model(model: Model) -> None:
+    check_instance("model", model, Model, "damjax.particles.transformer.draw_model(key, ...) draws one")
+
+
 def _check_tokens(name: str, tokens: Any, model: Model) -> None:
     """Raise unless the concrete ``tokens`` are among those of the model."""
     values = concrete(tokens)
@@ -88,6 +92,8 @@ def _check_tokens(name: str, tokens: Any, model: Model) -> None:
 
 def _check_sizes(model: Model, task: Task) -> None:
     """Raise unless the task's tokens and positions are the model's."""
+    _check_model(model)
+    check_instance("task", task, Task, "damjax.particles.bigrams.trigger_task(source) makes one")
     num_tokens, length = task.source.marginal.shape[0], task.length
     if num_tokens != len(model.embeddings) or length > len(model.positions):
         raise ValueError(
@@ -118,7 +124,7 @@ def draw_model(
     """
     for name, number in (("num_tokens", num_tokens), ("length", length), ("dim", dim)):
         check_count(name, number)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
     counts = (num_tokens, length, num_tokens, dim, dim)
     keys = jax.random.split(key, len(counts))
     return Model(*(jax.random.normal(k, (n, dim), dtype) / dim**0.5 for k, n in zip(keys, counts, strict=True)))
@@ -131,6 +137,7 @@ def zeros(model: Model) -> Params:
         >>> zeros(draw_model(jax.random.key(0), num_tokens=5, length=8, dim=16)).key.shape
         (16, 16)
     """
+    _check_model(model)
     return Params(*(jnp.zeros_like(model.value) for _ in Params._fields))
 
 
@@ -151,6 +158,7 @@ def ideal(model: Model, task: Task, strength: float | ArrayLike = 10.0) -> Param
     at, so that a trigger there is found as if it came after itself; summed over all tokens, W_O would then say it.
     """
     _check_sizes(model, task)
+    check_array("strength", strength, "")
     tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
     asked, told = tokens[task.triggers], jnp.where((jnp.asarray(task.outputs) > 0)[:, None], tokens, 0)
     sums = Params(
@@ -178,7 +186,14 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
         >>> forward(zeros(model), model, jnp.array([0, 3, 1])).shape
         (3, 5)
     """
+    _check_model(model)
+    check_instance("params", params, Params, "damjax.particles.transformer.zeros(model) makes them")
+    check_array("tokens", tokens, "...")
     tokens = jnp.asarray(tokens)
+    if tokens.ndim == 0 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(
+            f"tokens must be integers (.., T), but they have shape {tokens.shape} and dtype {tokens.dtype}"
+        )
     length = tokens.shape[-1]
     if length > len(model.positions):
         raise ValueError(
@@ -194,6 +209,7 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
 
 
 def _evaluate(params, model, batch):
+    check_instance("batch", batch, Batch, "damjax.particles.bigrams.sample(key, task, batch_size) draws one")
     logits = forward(params, model, batch.tokens)
     count = jnp.maximum(batch.mask.sum(), 1).astype(logits.dtype)
     is_target = jax.nn.one_hot(batch.targets, logits.shape[-1], dtype=bool)
@@ -259,7 +275,11 @@ def margins(params: Params, model: Model, triggers: Int[ArrayLike, "k"]) -> Para
         >>> bool(found.previous.min() > 0), bool(found.key.min() > 0), bool(found.output[2:].min() > 0)
         (True, True, True)
     """
+    _check_model(model)
+    check_instance("params", params, Params, "damjax.particles.transformer.zeros(model) makes them")
+    check_array("triggers", triggers, "k")
     _check_tokens("triggers", triggers, model)
+    triggers = jnp.asarray(triggers)
     tokens, positions, answers, previous_value, value = map(jnp.asarray, model)
     times, every = jnp.arange(1, len(positions)), jnp.arange(len(tokens))
     key = product(tokens[triggers], params.key, product(tokens, previous_value.T).T)
