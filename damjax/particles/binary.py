@@ -176,15 +176,11 @@ def margin_asymptote(problem: Problem, learning_rate: Number, time: Number) -> F
         >>> bool(jnp.allclose(late[0] - late[1], jnp.log(3.0)))
         True
     """
-<<<<<<< HEAD
+    _check_numbers(learning_rate=learning_rate, time=time)
     distance, frequencies = output_distance(problem), jnp.asarray(problem.frequencies)
     # Logarithm by logarithm: no product of times and step sizes leaves the range of the precision.
     drive = sum(jnp.log(jnp.asarray(factor, distance.dtype)) for factor in (learning_rate, distance, time))
     return drive + jnp.log(frequencies) - jnp.log(support(problem))
-=======
-    _check_numbers(learning_rate=learning_rate, time=time)
-    return jnp.log(learning_rate * output_distance(problem) * time * problem.frequencies / support(problem))
->>>>>>> api
 
 
 def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) -> Bool[Array, "..."]:
@@ -200,15 +196,11 @@ def interferes(alpha: Number, same_class: bool, frequencies: Any, margins: Any) 
         >>> bool(interferes(0.95, False, [0.75, 0.25], [0.0, 0.0]))
         True
     """
-<<<<<<< HEAD
-    # In logarithms, since f(m) of a sure memory is below the least number of the precision.
-    pull = jnp.log(jnp.asarray(frequencies)) + jax.nn.log_sigmoid(-1.0 * jnp.asarray(margins))
-=======
     _check_numbers(alpha=alpha)
     check_array("frequencies", frequencies, "...")
     check_array("margins", margins, "...")
-    pull = jnp.asarray(frequencies) * jax.nn.sigmoid(-1.0 * jnp.asarray(margins))
->>>>>>> api
+    # In logarithms, since f(m) of a sure memory is below the least number of the precision.
+    pull = jnp.log(jnp.asarray(frequencies)) + jax.nn.log_sigmoid(-1.0 * jnp.asarray(margins))
     opposed = jnp.asarray(alpha) * (1 if same_class else -1) < 0
     return opposed & (jnp.log(jnp.abs(jnp.asarray(alpha))) + pull[..., 0] > pull[..., 1])
 
@@ -302,13 +294,8 @@ def sharpness(margins: Float[ArrayLike, "N"], problem: Problem) -> Float[Array, 
         >>> round(float(sharpness(jnp.zeros(2), two_tokens(0.95, 0.75))), 4)
         0.4907
     """
-<<<<<<< HEAD
-    margins = jnp.asarray(margins)
-    scale = root(jnp.asarray(problem.frequencies)) * root(sigmoid(margins)) * root(sigmoid(-margins))
-=======
     _check_two_classes(problem)
     check_array("margins", margins, "N")
-    margins = 1.0 * jnp.asarray(margins)
-    scale = root(jnp.asarray(problem.frequencies) * jax.nn.sigmoid(margins) * jax.nn.sigmoid(-jnp.asarray(margins)))
->>>>>>> api
+    margins = jnp.asarray(margins)
+    scale = root(jnp.asarray(problem.frequencies)) * root(sigmoid(margins)) * root(sigmoid(-margins))
     return output_distance(problem) * jnp.linalg.eigvalsh(scale[:, None] * problem.input_gram * scale[None, :])[-1]

@@ -14,12 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-<<<<<<< HEAD
-from damjax._checks import check_positive
-from damjax._numerics import root, softplus
-=======
 from damjax._checks import check_array, check_positive
->>>>>>> api
+from damjax._numerics import root, softplus
 from damjax._types import ArrayLike, concrete
 from damjax.particles._roots import convex_root
 from damjax.particles.binary import signed_gram

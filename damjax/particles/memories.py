@@ -211,7 +211,10 @@ def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> F
         >>> print(layer_norm(jnp.array([[1.0, 3.0]])).round(3))
         [[-1.  1.]]
     """
-<<<<<<< HEAD
+    check_array("rows", rows, "...")
+    check_array("epsilon", epsilon, "")
+    if np.shape(rows) == ():
+        raise ValueError(f"rows must have at least one axis, but they are one number, {rows}")
     centred = jnp.asarray(rows)
     for _ in range(2):  # the first mean of entries far from zero is rounded, that of their small differences is not
         centred = centred - jnp.mean(centred, axis=-1, keepdims=True)
@@ -219,12 +222,3 @@ def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> F
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(centred), axis=-1, keepdims=True), 1))
     scaled = centred / unit
     return scaled * jax.lax.rsqrt(jnp.mean(scaled**2, axis=-1, keepdims=True) + epsilon / unit / unit)
-=======
-    check_array("rows", rows, "...")
-    check_array("epsilon", epsilon, "")
-    if np.shape(rows) == ():
-        raise ValueError(f"rows must have at least one axis, but they are one number, {rows}")
-    rows = jnp.asarray(rows)
-    centred = rows - jnp.mean(rows, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + epsilon)
->>>>>>> api

@@ -4,11 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-<<<<<<< HEAD
-from damjax._numerics import sigmoid, softplus
-=======
 from damjax._checks import check_array
->>>>>>> api
+from damjax._numerics import sigmoid, softplus
 from damjax._types import ArrayLike
 from damjax.particles.problem import Problem, as_scores, labels
 

@@ -35,13 +35,9 @@ def spike_duration(losses: Float[ArrayLike, "T"], *, tolerance: float = 1e-6) ->
     """
     check_array("losses", losses, "T")
     losses = jnp.asarray(losses)
-<<<<<<< HEAD
+    check_array("tolerance", tolerance, "")
     reached = jax.lax.cummin(losses)
     return jnp.sum(losses - reached > tolerance * reached)
-=======
-    check_array("tolerance", tolerance, "")
-    return jnp.sum(losses > (1 + tolerance) * jax.lax.cummin(losses))
->>>>>>> api
 
 
 def first_time(happens: Bool[ArrayLike, "T"]) -> Int[Array, ""]:
