@@ -166,12 +166,13 @@ def check_array(name: str, array: Any, axes: str) -> None:
         axes: as "T N"; "" for one number, "..." for any shape.
     """
     numbers = array if hasattr(array, "dtype") and hasattr(array, "shape") else np.asarray(array)
-    expected = f"an array ({', '.join(axes.split())}) of real numbers" if axes else "one real number"
+    expected = f"an array ({', '.join(axes.split())}) of real numbers" if axes else "a real number"
     if not _is_real(numbers.dtype) and numbers.dtype != bool:
         found = _shown(array) if numbers.shape == () else f"an array of {numbers.dtype}"
         raise ValueError(f"{name} must be {expected}, but it is {found}")
     if axes != "..." and len(numbers.shape) != len(axes.split()):
-        raise ValueError(f"{name} must be {expected}, but its shape is {numbers.shape}")
+        expected, fix = (expected, "") if axes else ("one number", "; map over several with jax.vmap")
+        raise ValueError(f"{name} must be {expected}, but its shape is {numbers.shape}{fix}")
 
 
 def check_between(name: str, number: np.ndarray, low: float, high: float) -> None:

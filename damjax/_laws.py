@@ -82,10 +82,11 @@ def _check_slopes(objective: Objective, prediction: jax.Array, value: jax.Array,
     curvature = np.linalg.eigvalsh(np.asarray(second + second.T, float) / 2)
     found = f"but {place} its eigenvalues are {_shown(curvature)}"
     if objective.curvature is not None:
-        if np.max(np.abs(curvature - objective.curvature)) > tolerance * max(1.0, abs(objective.curvature)):
+        declared = concrete(objective.curvature)
+        if declared is not None and np.max(np.abs(curvature - declared)) > tolerance * max(1.0, abs(declared)):
             raise ValueError(
                 f"objective.curvature must be the loss's second derivative in the prediction as a multiple of the"
-                f" identity, {objective.curvature}, {found}; use None for losses that are not quadratic"
+                f" identity, {declared}, {found}; use None for losses that are not quadratic"
             )
         return
     if objective.smoothness is not None and (most := concrete(objective.smoothness)) is not None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_array, check_count, check_instance
+from damjax._checks import check_array, check_instance
 from damjax._contractions import heeded, sum_last
 from damjax._layouts import Weights, stochastic_interests
 from damjax._numerics import running_sums
@@ -43,8 +43,9 @@ def step_losses(
         >>> step_losses(damjax.objectives.delta_net(), weights, jnp.zeros((2, 1, 1)), now, time=1).tolist()
         [0.5, 2.5]
     """
-    if (now := concrete(time)) is not None:
-        check_count("time", now)
+    now = concrete(time)
+    if now is not None and not (np.issubdtype(now.dtype, np.integer) and now.shape == () and now >= 1):
+        raise ValueError(f"time must be a 1-based step count, but it is {now}")
     check_objective_kind(objective)
     check_array("params", params, "N dv df")
     params, time = jnp.asarray(params), jnp.asarray(time)

@@ -150,8 +150,9 @@ def test_features_are_a_vector_of_the_dtype_of_the_cue(features):
 def test_laws_are_tried_under_transformations_too():
     """A run is traced inside vmap and scan, where what is not traced is still known."""
     wrong = own_objective(residual=lambda prediction, value, time: 2 * (prediction - value))
-    with pytest.raises(ValueError, match=r"^objective\.residual"):
-        jax.eval_shape(jax.vmap(lambda params: losses(wrong, params)), jnp.zeros((4, 1, 2, 2)))
+    for transform in (lambda run: jax.vmap(run, axis_size=4, in_axes=None), jax.jit, jax.checkpoint, jax.jacobian):
+        with pytest.raises(ValueError, match=r"^objective\.residual"):
+            jax.eval_shape(transform(lambda params: losses(wrong, params)), jnp.zeros((1, 2, 2)))
 
 
 def test_what_is_traced_is_left_out():
@@ -161,6 +162,8 @@ def test_what_is_traced_is_left_out():
         return losses(own_objective(residual=lambda z, v, t: scale * (z - v), curvature=scale))
 
     assert jax.eval_shape(scaled, 1.0).shape == (1,)
+    assert jax.eval_shape(lambda scale: losses(own_objective(curvature=scale)), 1.0).shape == (1,)
+    assert jax.eval_shape(jax.jacobian(scaled), 1.0).shape == (1,)
 
 
 def test_the_library_pays_nothing_for_its_own(monkeypatch):

@@ -1,5 +1,7 @@
-"""Every notebook runs from top to bottom at small size, and is stored with its outputs."""
+"""Every notebook runs from top to bottom at small size, is stored with its outputs, and can be copied from."""
 
+import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -28,3 +30,20 @@ def test_is_stored_with_outputs_and_without_errors(path):
     outputs = [output for cell in cells for output in cell.outputs]
     assert not any(output.output_type == "error" for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opens_anywhere_and_shows_what_a_reader_would_copy(path):
+    """It names its kernel, imports nothing private, and plots in its own cells, not by a figure's hidden ``draw``."""
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    tree = ast.parse(re.sub(r"^%.*$", "", code, flags=re.MULTILINE))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    assert not [name for name in names if any(part.startswith("_") for part in name.split("."))]
+    assert not re.findall(r"\w\.draw\(", code)

@@ -164,7 +164,7 @@ def triangle(relation: Float[ArrayLike, "3"]) -> Float[Array, "3 2"]:
         >>> print(np.asarray(jnp.degrees(jnp.arctan2(vectors[:, 1], vectors[:, 0]))).round(2))
         [   0.    172.32 -146.8 ]
     """
-    check_array("relation", relation, "3")
+    check_array("relation", relation, "...")
     if np.shape(relation) != (3,):
         raise ValueError(f"relation must have three entries, but its shape is {np.shape(relation)}")
     if (sides := concrete(relation)) is not None:
