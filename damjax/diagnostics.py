@@ -5,16 +5,27 @@
 | divergence | peak norm over the best memory's, or the first or median one if larger; infinite for NaN | 10 | rate |
 | | excess loss, of memories that the projection holds in the set | 1 | rate too large in a large set |
 | | exponent p of the norm's growth t^p, where no best memory exists | 0.25 | no projection |
-| plateau | slope of log(Reg(t) / t) in log t between T/4 and T | -0.25 | consensus, delays, rate |
+| plateau | excess loss, of memories in consensus or without what they want | 0.001 | consensus, delays |
+| | exponent p of t^p, as which regret comes in between T/4 and T | -0.25 | rate |
 | oscillation | how opposite consecutive moves of equal length are: minus their correlation | 0.75 | rate, delays |
 | boundary | norm of the best memory over the radius; in a box, share of its entries at a bound | 1; 0 | set too small |
 
-Slope: regret that grows like sqrt(T) gives -1/2, regret that grows like T gives 0. Moves: D_t = X_{t+s} - X_t, compared
-with D_{t+s} over the last half of the run at the worst length s. Noise around one point gives 1/2 at most, a swing that
-lasts gives 1 where s is half its period, and a round trip tau with too large a rate swings with half periods between
-tau and 2 tau. Excess loss: the regret per step in units of what could be learned, the loss per step of an empty memory
-less that of the best memory. 0 is as good as the best memory, 1 as bad as none; what stays below 1 % is no plateau and
-no oscillation.
+Excess loss: the regret per step over the last half in units of what could be learned, the loss per step of an empty
+memory less that of the best memory. 0 is as good as the best memory, 1 as bad as none; what stays below 1 % is no
+oscillation, and no plateau that only the exponent tells of.
+
+Exponent: regret that grows like sqrt(T) comes in like t^-1/2, regret that grows like T like t^0. It must be large
+relative to the squared norms of the gradients too, since louder noise brings in more of both. The numbers of a plateau
+are means over blocks of steps, above their thresholds by more than noise explains at the level of 1 %.
+
+Without what they want are memories to which an interest never comes, or comes after half of the run. Where every agent
+applies one gradient a step, as by c_dogd, they must also recall their own associations better than halfway from the
+best memory to the best one for these alone. Random delays and losses let the number of gradients fall again; then
+nobody knows whose were missing.
+
+Moves: D_t = X_{t+s} - X_t, compared with D_{t+s} over the last half of the run at the worst length s. Noise around one
+point gives 1/2 at most, a swing that lasts gives 1 where s is half its period, and a round trip tau with too large a
+rate swings with half periods between tau and 2 tau.
 """
 
 from collections.abc import Callable
@@ -38,11 +49,13 @@ MIN_STEPS = 32  # with fewer, chance decides slopes and correlations
 NORM_RATIO = 10.0
 HELD_SHARE, HELD_EXCESS = 0.1, 1.0  # of the last half's steps were projected; worse than an empty memory
 GROWTH_EXPONENT = 0.25  # above log t, which is how a memory of separable classes may grow
-PLATEAU_SLOPE = -0.25
-NEGLIGIBLE = 0.01
+PLATEAU_EXPONENT = -0.25
+NEGLIGIBLE, ATTRIBUTED = 0.01, 0.001  # where the memories themselves show the cause, less is a sign
+NUM_BLOCKS, TREND_QUANTILE = 16, 2.62  # Student's, one-sided, at 1 %, with 14 degrees of freedom
+NUM_LATE_BLOCKS, MEAN_QUANTILE = 8, 3.0  # and with 7
 CONSENSUS = 0.6  # the memories' relative spread over that of the best ones: below 0.4 in consensus, else about 1
 ALIKE = 0.01  # the best memories' relative spread, below which consensus costs nothing
-LATE = 0.25  # of the run, before the last interest is served
+LATE = 0.5  # of the run, before the last interest is served
 HALF_WAY = 0.5  # of the best memory's norm, which a rate that is too small does not reach
 OPPOSITE = 0.75
 ON_BOUNDARY = 1 - 1e-6
@@ -76,8 +89,9 @@ class _Best(NamedTuple):
 
     params: np.ndarray  # (N, dv, df)
     norms: np.ndarray  # (N,)
-    regret: np.ndarray  # (H, N), per step, in units of what could be learned
-    excess: np.ndarray  # (N,), the same of the last half alone
+    excess: np.ndarray  # (N,), regret per step of the last half, in units of what could be learned
+    regret: np.ndarray  # (T, N), against the last best memories, step by step, in these units
+    self_taught: np.ndarray  # (N,), whether a memory holds hardly more than its agent's own associations
 
 
 class _Run(NamedTuple):
@@ -88,6 +102,7 @@ class _Run(NamedTuple):
     params: np.ndarray  # (T, N, dv, df)
     norms: np.ndarray  # (T, N)
     applied: np.ndarray  # (T, N), how many gradients
+    gradients: np.ndarray  # (T, N), norms of their sums, relative to the largest
     projected: np.ndarray  # (N,), in which share of the last half's steps
     wanted: np.ndarray  # (N,), how many interests
     best: _Best | None  # None where none exists
@@ -157,6 +172,7 @@ def _check(weights: Weights, associations: Stream, trace: Trace) -> None:
 
 def _measure(objective: Objective, weights: Weights, domain: Domain, associations: Stream, trace: Trace) -> _Run:
     params, num_steps = np.asarray(trace.params, float), trace.params.shape[0]
+    gradients = np.asarray(trace.info.grad_norm, float)
     bounded_below = objective.curvature is not None and not _is_linear(objective)
     exists = bounded_below or not isinstance(domain.shape, Unconstrained)
     return _Run(
@@ -165,6 +181,7 @@ def _measure(objective: Objective, weights: Weights, domain: Domain, association
         params,
         norms=_norms(params),
         applied=np.asarray(trace.info.num_applied),
+        gradients=gradients / np.maximum(gradients.max(axis=0), SMALL),
         projected=np.asarray(trace.info.projected)[num_steps // 2 :].mean(axis=0),
         wanted=np.sum(np.asarray(as_interests("weights", weights).weights) > 0, axis=1),
         best=_hindsight(objective, weights, domain, associations, trace) if exists else None,
@@ -174,21 +191,30 @@ def _measure(objective: Objective, weights: Weights, domain: Domain, association
 def _hindsight(objective: Objective, weights: Weights, domain: Domain, associations: Stream, trace: Trace) -> _Best:
     num_steps = trace.params.shape[0]
     stream = jax.vmap(associations)(jnp.arange(1, num_steps + 1)) if callable(associations) else associations
-    horizons = _horizons(num_steps)
-    found = best_in_hindsight(objective, weights, domain, stream, horizons.tolist())
+    half = num_steps // 2
+    found = best_in_hindsight(objective, weights, domain, stream, [half, num_steps])
     params, least = np.asarray(found.params[-1], float), np.asarray(found.loss, float)
 
-    def losses(memories: ArrayLike) -> np.ndarray:
+    def losses(memories: ArrayLike, weights: Weights = weights) -> np.ndarray:
+        memories = jnp.broadcast_to(memories, trace.params.shape)
         values = np.asarray(personalized_losses(objective, weights, memories, stream), float)
         # A memory may be finite and its loss no more.
         return np.clip(np.nan_to_num(values, nan=HUGE), -HUGE, HUGE)
 
     empty = domain.project(jnp.zeros_like(trace.params[0, 0]))
-    learnable = losses(jnp.broadcast_to(empty, trace.params.shape)).mean(axis=0) - least[-1] / num_steps
-    regret = (np.cumsum(losses(trace.params), axis=0)[horizons - 1] - least) / np.maximum(learnable, SMALL)
-    middle = NUM_HORIZONS // 2  # at T / 2
-    late = (regret[-1] - regret[middle]) / (num_steps - horizons[middle])
-    return _Best(params, _norms(params), regret / horizons[:, None], late)
+    learnable = np.maximum(losses(empty).mean(axis=0) - least[-1] / num_steps, SMALL)
+    incurred = losses(trace.params)
+    excess = (incurred[half:].sum(axis=0) - (least[1] - least[0])) / learnable / (num_steps - half)
+    regret = np.clip((incurred - losses(found.params[-1])) / learnable, -(HUGE**0.5), HUGE**0.5)
+
+    def self_taught() -> np.ndarray:
+        alone = jnp.eye(len(params), dtype=trace.params.dtype)
+        own = best_in_hindsight(objective, alone, domain, stream, [num_steps]).params[-1]
+        late = [losses(memories, alone)[half:].mean(axis=0) for memories in (trace.params, found.params[-1], own)]
+        return late[0] < (late[1] + late[2]) / 2
+
+    one_each = np.all(np.asarray(trace.info.num_applied) == 1)
+    return _Best(params, _norms(params), excess, regret, self_taught() if one_each else np.ones(len(params), bool))
 
 
 def _findings(sign: str, values: np.ndarray, shown: np.ndarray, threshold: float, explain: Words) -> list[Finding]:
@@ -255,23 +281,63 @@ def _growth(run: _Run) -> list[Finding]:
 def _plateau(run: _Run) -> list[Finding]:
     if (best := run.best) is None:
         return []
-    slopes = _slopes(_horizons(len(run.norms)), np.maximum(best.regret, NEGLIGIBLE**2))
     _, ran_away, held = _diverged(run, best)
-    shown = (slopes > PLATEAU_SLOPE) & (best.regret[-1] > NEGLIGIBLE) & ~ran_away & ~held
+    exponents, level = _exponents(run, best)
+    late = np.array([part.mean(axis=0) for part in np.array_split(best.regret[len(run.norms) // 2 :], NUM_LATE_BLOCKS)])
+    least = late.mean(axis=0) - MEAN_QUANTILE * late.std(axis=0, ddof=1) / NUM_LATE_BLOCKS**0.5
+    learning = ~ran_away & ~held
 
-    def explain(n: int, cause: Words) -> str:
-        size = f"t^{slopes[n]:.2f} (healthy: t^-0.5), to {best.regret[-1, n]:.3g} of what could be learned"
-        return f"Regret per step goes like {size}. {cause(n)}"
+    def attributed(n: int, cause: Words) -> str:
+        return f"Late regret per step is {best.excess[n]:.3g} of what could be learned. {cause(n)}"
 
+    def lasting(n: int, cause: Words) -> str:
+        size = f"t^{exponents[n]:.2f} (healthy: t^-0.5), late {best.excess[n]:.3g} of what could be learned a step"
+        return f"Regret comes in like {size}. {cause(n)}"
+
+    (agreed, consensus), (delayed, delays), rate = _plateau_causes(run, best)
+    known = learning & (least > ATTRIBUTED)
     return [
-        finding
-        for who, cause in _plateau_causes(run, best)
-        for finding in _findings("plateau", slopes, shown & who, PLATEAU_SLOPE, partial(explain, cause=cause))
+        *_findings("plateau", best.excess, known & agreed, ATTRIBUTED, partial(attributed, cause=consensus)),
+        *_findings("plateau", best.excess, known & delayed, ATTRIBUTED, partial(attributed, cause=delays)),
+        *_findings(
+            "plateau",
+            exponents,
+            learning & level & (least > NEGLIGIBLE) & ~agreed & ~delayed,
+            PLATEAU_EXPONENT,
+            partial(lasting, cause=rate),
+        ),
     ]
 
 
-def _plateau_causes(run: _Run, best: _Best) -> list[tuple[np.ndarray, Words]]:
-    """Which agents each cause applies to, (N,), and its words."""
+def _exponents(run: _Run, best: _Best) -> tuple[np.ndarray, np.ndarray]:
+    """As which power of t each agent's regret comes in, and whether that is above the threshold by more than chance.
+
+    By chance is also what all agents together make improbable, each in units of its own mean.
+    """
+    num_steps = len(best.regret)
+    parts = np.array_split(np.arange(num_steps // 4, num_steps), NUM_BLOCKS)
+    times = np.array([np.log1p(part).mean() for part in parts])
+    regret = np.array([best.regret[part].mean(axis=0) for part in parts])
+    noise = np.array([np.mean(run.gradients[part] ** 2, axis=0) for part in parts])
+
+    def trend(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The exponents, and how many standard errors they are above the threshold."""
+        values = values * np.exp(-PLATEAU_EXPONENT * times)[:, None]
+        values = values / np.maximum(np.abs(values.mean(axis=0)), SMALL)
+        values = np.column_stack([values, values[:, best.excess > NEGLIGIBLE].sum(axis=1)])
+        centred = times - times.mean()
+        slope = centred @ values / np.sum(centred**2)
+        rest = values - values.mean(axis=0) - centred[:, None] * slope
+        error = np.sqrt(np.sum(rest**2, axis=0) / (NUM_BLOCKS - 2) / np.sum(centred**2))
+        certain = slope > TREND_QUANTILE * error
+        return PLATEAU_EXPONENT + slope[:-1], (slope[:-1] > 0) & (certain[:-1] | certain[-1])
+
+    exponents, level = trend(regret)
+    return exponents, level & trend(regret / np.maximum(noise, ROUNDING**2))[1]
+
+
+def _plateau_causes(run: _Run, best: _Best) -> tuple[tuple[np.ndarray, Words], tuple[np.ndarray, Words], Words]:
+    """Whom consensus and whom delays apply to, (N,), with their words, and the words about the rate for the others."""
     num_steps = len(run.norms)
     last = run.params[-(num_steps // 4) :]
     # Averaged over time, since the noise of a large rate sets even agents in consensus apart.
@@ -283,7 +349,8 @@ def _plateau_causes(run: _Run, best: _Best) -> list[tuple[np.ndarray, Words]]:
     applied, since = run.applied[-1], _first_of_last(run.applied) + 1
     reached = _norms(last).mean(axis=0) / np.maximum(best.norms, SMALL)
     agreed = np.full(len(applied), best_spread > ALIKE and spread < CONSENSUS * best_spread and driven)
-    delayed = ~agreed & ((applied < run.wanted) | (since > LATE * num_steps))
+    steady = np.all(np.diff(run.applied, axis=0) >= 0, axis=0)
+    delayed = ~agreed & steady & best.self_taught & ((applied < run.wanted) | (since > LATE * num_steps))
 
     def consensus(n: int) -> str:
         size = f"by {spread:.2g} of their norm, their best ones by {best_spread:.2g}"
@@ -298,7 +365,7 @@ def _plateau_causes(run: _Run, best: _Best) -> list[tuple[np.ndarray, Words]]:
         size = "small" if reached[n] < HALF_WAY else "large, or does not decrease; use inverse_sqrt"
         return f"The norm is {reached[n]:.0%} of the best memory's: the rate is likely too {size}."
 
-    return [(agreed, consensus), (delayed, delays), (~agreed & ~delayed, rate)]
+    return (agreed, consensus), (delayed, delays), rate
 
 
 def _oscillation(run: _Run) -> list[Finding]:
