@@ -33,9 +33,9 @@ def with_label_noise(problem: Problem, noise: float | ArrayLike) -> Problem:
 
     Example:
         >>> import damjax.particles as particles
-        >>> print(with_label_noise(particles.two_tokens(0.5, 0.75), 0.2).targets.round(3))
-        [[0.9 0.1]
-         [0.1 0.9]]
+        >>> print(with_label_noise(particles.two_tokens(0.5, 0.75), 0.5).targets)
+        [[0.75 0.25]
+         [0.25 0.75]]
     """
     check_problem(problem)
     check_array("noise", noise, "")
