@@ -354,9 +354,11 @@ AVOIDED: dict[str, Sum] = {
 
 
 def mappings(num_devices: int) -> dict[str, Callable[..., Any]]:
-    """The ways in which the library maps runs: by itself and, given two devices, divided over them as a sweep does."""
-    ways: dict[str, Callable[..., Any]] = {"vmap": jax.vmap, "vmap_last": damjax.vmap_last}
-    if num_devices > 1:
+    """The ways in which the library maps runs: on one device or, given two, divided over them as a sweep does."""
+    ways: dict[str, Callable[..., Any]] = {"vmap": jax.vmap}
+    if num_devices == 1:
+        ways["vmap_last"] = damjax.vmap_last
+    else:
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("runs",))
         runs = jax.sharding.PartitionSpec("runs")
         over_devices = functools.partial(jax.shard_map, mesh=mesh, in_specs=runs, out_specs=runs, check_vma=False)
