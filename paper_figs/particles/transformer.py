@@ -63,7 +63,9 @@ LARGE = {
 }
 CLAIM = "All at once it learns at every step size; part by part the smaller ones get there, and the largest is chaotic"
 ZIPF = "Zipf source"
-CHAOS = "\nChaotic: with all memories at once, changing the embeddings by one part in a million changed the loss by up to 98%."
+CHAOS = (
+    "\nChaotic: with all memories at once, embeddings changed by one part in a million changed the loss by up to 98%."
+)
 SCHEDULES = {"whole": transformer.whole, "parts": transformer.part_by_part}
 QUANTITIES = {
     "loss": "loss (nats)",
