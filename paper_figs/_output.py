@@ -125,6 +125,9 @@ def save(
         stamp(figure)
     elif claim:
         figure.text(0.0, 1.01, claim, fontsize=10, fontweight="bold", va="bottom")
+        for legend in figure.legends:
+            # Otherwise it moves with the edge of the picture, which the claim moves.
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
     for path in pictures:
         # Without the date the same numbers give the same file.
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
