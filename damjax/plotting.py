@@ -202,7 +202,8 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
     for node, offset in zip(wanted, _free_places(axes, graph, positions, wanted), strict=True):
         text = rf"$\tau={delays[node]}$"
         place = {"xytext": offset, "textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7.5}
-        axes.annotate(text, positions[node], **place)
+        x, y = positions[node]
+        axes.annotate(text, (x, y), **place)
 
 
 def _free_places(axes: Axes, graph: nx.Graph, positions: Mapping[int, Any], nodes: Sequence[int]) -> np.ndarray:

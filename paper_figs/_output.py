@@ -92,6 +92,16 @@ def stamp(figure: Figure) -> None:
     )
 
 
+def headline(figure: Figure, claim: str) -> None:
+    """Write above a picture what it shows."""
+    figure.text(0.0, 1.01, claim, fontsize=10, fontweight="bold", va="bottom")
+    # A legend outside the panels would move with the edge of the picture, which the claim moves.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+
+
 def save(
     name: str,
     figure: Figure,
@@ -124,7 +134,7 @@ def save(
     if quick:
         stamp(figure)
     elif claim:
-        figure.text(0.0, 1.01, claim, fontsize=10, fontweight="bold", va="bottom")
+        headline(figure, claim)
     for path in pictures:
         # Without the date the same numbers give the same file.
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else None

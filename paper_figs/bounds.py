@@ -93,7 +93,7 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
             else:
                 plotting.log_axis(axes.xaxis, _panels.TIMES)
         grid[-1].axhline(1, color="0.4", linewidth=0.8)
-        grid[-1].text(0.01, 1.02, "the step fails above", fontsize=7, transform=grid[-1].get_yaxis_transform())
+        grid[-1].text(0.01, 1.02, "fails above", fontsize=7, transform=grid[-1].get_yaxis_transform())
         grid[-1].legend(fontsize=7)
         last.set_axis_off()
         last.legend(*grid[0].get_legend_handles_labels(), loc="center", title="(a) to (d)")

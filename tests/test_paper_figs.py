@@ -295,7 +295,7 @@ def test_delays_are_written_where_no_link_is():
     axes = figure.subplots()
     plotting.network(axes, graph, routes, agent=0)
     figure.draw_without_rendering()
-    at = {node: axes.transData.transform(place) for node, place in graph.nodes(data="pos")}
+    at = {node: axes.transData.transform(graph.nodes[node]["pos"]) for node in graph}
     labels = [text.get_window_extent() for text in axes.texts if "tau" in text.get_text()]
     assert len(labels) == 9
     for label, (one, other) in itertools.product(labels, graph.edges):

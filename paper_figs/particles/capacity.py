@@ -155,9 +155,7 @@ def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
         middle.set_title(f"recall by rank, N = M = {protocol.num_tokens}")
         plotting.log_axis(middle.xaxis, _panels.DECADES)
         errors = panels["errors"]
-        _panels.draw(
-            right, errors, "errors of the minimiser and of the best, N = d + 1", "error rate", ticks=_panels.POWERS
-        )
+        _panels.draw(right, errors, "minimiser and best memory, N = d + 1", "error rate", ticks=_panels.POWERS)
         plotting.log_axis(right.xaxis, protocol.gap_dims)
         for axes in figure.axes:
             axes.legend(fontsize=7)

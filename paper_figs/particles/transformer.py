@@ -61,9 +61,11 @@ LARGE = {
     "step_sizes": (20.0, 80.0, 320.0),
     "chaotic": (),  # not measured
 }
-CLAIM = "All at once it learns at every step size; part by part the smaller ones get there, and the largest is chaotic"
+CLAIM = "Learned at once at every step size, part by part at the smaller ones; the largest is chaotic"
 ZIPF = "Zipf source"
-CHAOS = "\nChaotic: with all memories at once, changing the embeddings by one part in a million changed the loss by up to 98%."
+CHAOS = (
+    "\nChaotic: with all memories at once, embeddings changed by one part in a million changed the loss by up to 98%."
+)
 SCHEDULES = {"whole": transformer.whole, "parts": transformer.part_by_part}
 QUANTITIES = {
     "loss": "loss (nats)",

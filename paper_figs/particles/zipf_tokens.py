@@ -61,10 +61,12 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         panels[f"losses_{dim}"] = Panel(STEP, times, _common.by_rate(protocol.learning_rates, losses))
         ranks = {f"rank {rank}": margins[shown, ..., rank - 1] for rank in protocol.shown_ranks}
         panels[f"margins_{dim}"] = Panel(STEP, times, ranks, log=False)
-    for kind, scale in (("rises", {"log": False}), ("perfect", {"limit": num_steps + 1.0})):
+    for kind in ("rises", "perfect"):
         # (dims, rates, seeds) -> (rates, seeds, dims)
         samples = _common.by_rate(protocol.learning_rates, np.moveaxis(np.asarray(found[kind]), 0, -1))
-        panels[kind] = Panel(DIMENSION, np.array(protocol.dims), samples, **scale)
+        panels[kind] = Panel(DIMENSION, np.array(protocol.dims), samples, log=kind == "perfect")
+    # The time of a run that never recalls all.
+    panels["perfect"] = panels["perfect"]._replace(limit=num_steps + 1.0)
     return panels
 
 
