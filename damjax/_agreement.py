@@ -34,7 +34,7 @@ def table_and_store(
     # What is free differs from host to host; what a store holds does not change.
     size = int(kept.min() if len(kept) else hosts["size"].min())
     if path is None:
-        return work.plan.table(size), None
+        return work.table(size), None
     opened = _open_everywhere(path, work, size, batch_size)
     table, made_by = opened.table(work.contents()), opened.made_by
     # Thirty bits of what the hosts' tables must have in common, for each numbers its batches by its own.
@@ -72,7 +72,7 @@ def _described(work: Work, size: int, batch_size: int | None) -> tuple[Descripti
         for name, result in work.results(size).items()
     }
     asked = size if batch_size is None else batch_size
-    block = work.plan.table(size).block
+    block = work.table(size).block
     return Description(work.identity(), work.contents(), block, asked, results), work.coordinates()
 
 

@@ -66,11 +66,11 @@ def exchange(results: Mapping[str, np.ndarray], known: np.ndarray) -> dict[str, 
 
 
 def owners(holders: np.ndarray) -> np.ndarray:
-    """Of all processes that have a run, the first in turn: which runs each sends, (processes, runs).
+    """Of all processes that have a run, one, by turns: which runs each sends, (processes, runs).
 
     Example:
-        >>> owners(np.array([[True, True, True], [True, False, True]])).astype(int).tolist()
-        [[0, 1, 1], [1, 0, 0]]
+        >>> owners(np.array([[True, True, True], [True, True, False]])).astype(int).tolist()
+        [[1, 0, 1], [0, 1, 0]]
     """
     num_processes, num_runs = holders.shape
     order = (np.arange(num_processes)[:, None] - np.arange(num_runs)) % num_processes

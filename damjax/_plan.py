@@ -1,6 +1,7 @@
 """The runs of a sweep, laid out: settings crossed or zipped, seeds, and the batches in which they are computed."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -88,17 +89,26 @@ class Plan(NamedTuple):
             if axis not in self.static
         }
 
-    def table(self, most: int) -> Table:
-        """A table of these runs alone, in blocks of at most so many: along seeds first, then the last settings."""
-        block, free = [1] * len(self.shape), most
-        for dim in reversed(range(len(self.shape))):
-            if self._is_static(dim):
-                continue
-            length = self.shape[dim]
-            # As few blocks as can be, all of about one length.
-            block[dim] = -(-length // -(-length // min(free, length)))
-            free //= length
+    def table(self, most: int, num_devices: int = 1) -> Table:
+        """A table of these runs alone, in blocks of at most so many: along seeds first, then the last settings.
+
+        Devices take a block each: of all blocks that need as few rounds, these are the smallest.
+        """
+        # What belongs to several programs belongs to several blocks.
+        lengths = [1 if self._is_static(dim) else length for dim, length in enumerate(self.shape)]
+        block, free = [1] * len(lengths), most
+        for dim in reversed(range(len(lengths))):
+            block[dim] = min(free, lengths[dim])
+            free //= lengths[dim]
             if not free:
+                break
+        for dim, length in enumerate(lengths):
+            if block[dim] == 1:
+                continue
+            beside = math.prod(lengths[:dim])
+            rounds = -(-beside * -(-length // block[dim]) // num_devices)
+            block[dim] = -(-length // (rounds * num_devices // beside))
+            if block[dim] > 1:
                 break
         return Table(self.shape, tuple(block), tuple(map(np.arange, self.shape)))
 
@@ -144,6 +154,8 @@ class Plan(NamedTuple):
             ValueError: a coordinate that is missing, unknown or in no run.
         """
         coordinates = self.coordinates() | {SEED: (SEED, np.arange(self.shape[-1]))}
+        if not isinstance(at, Mapping):
+            raise ValueError(f"at must map {list(coordinates)} to the coordinates of a run, but it is {at!r}")
         if unknown := set(at) - set(coordinates):
             raise ValueError(
                 f"at must hold coordinates of the sweep, {list(coordinates)}, but it holds {sorted(unknown)}"
@@ -204,6 +216,8 @@ def make_plan(
         >>> plan.shape, [group.static for group in plan.groups], plan.describe(4)
         ((2, 2, 3), [{'algorithm': 'ogd'}, {'algorithm': 'c_dogd'}], 'rho=0.0, algorithm=c_dogd, seed=1')
     """
+    if not isinstance(static, (list, tuple, set, frozenset)):
+        raise ValueError(f"static must be a list of names of axes, but it is {static!r}; write [{static!r}]")
     values = {name: axis_values(name, given, name in static) for name, given in axes.items()}
     if taken := [name for name in values if name in OF_STORES]:
         raise ValueError(f"axes must not be called {', '.join(OF_STORES)}, but one is called {taken[0]!r}; rename it")
@@ -218,7 +232,7 @@ def make_plan(
 
 def _dimensions(values: Mapping[str, np.ndarray], zipped: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Dimension -> axes, in the order in which the axes came; a zipped one has the name of its first axis."""
-    if isinstance(zipped, str) or not all(isinstance(names, (list, tuple)) for names in zipped):
+    if not isinstance(zipped, (list, tuple)) or not all(isinstance(names, (list, tuple)) for names in zipped):
         raise ValueError(f"zipped must be a list of groups of axes, such as [('rho', 'rate')], but it is {zipped!r}")
     together = [name for names in zipped for name in names]
     if unknown := set(together) - set(values):

@@ -12,7 +12,7 @@ import numpy as np
 from damjax._checks import check_count
 from damjax._contents import Contents, Coordinates, unlike
 from damjax._memory import fit_batch_size, free_bytes
-from damjax._plan import RESERVED, SEED, Batch, Plan, own_dims
+from damjax._plan import RESERVED, SEED, Batch, Plan, Table, own_dims
 from damjax._programs import Device, Seeds, Signature, compile_batch
 from damjax._store import StoreError, digest, versions
 
@@ -96,15 +96,15 @@ class Work(NamedTuple):
         else:
             check_count("memory", memory)
         most = LARGEST_BATCH.get(self.devices[0].platform, LARGEST_BATCH_ELSEWHERE)
-        longest = max(len(group.runs) for group in self.plan.groups)
-        # As few rounds as can be, all of about one size: what a batch has too many is computed in vain.
-        rounds = -(-longest // (most * len(self.devices)))
-        largest = self.blocks_of(-(-longest // (rounds * len(self.devices))))
-        return self.blocks_of(fit_batch_size(self.programs, largest, memory))
+        return self.blocks_of(fit_batch_size(self.programs, self.blocks_of(most), memory))
 
     def blocks_of(self, most: int) -> int:
         """The size of the plan's blocks of at most so many runs."""
-        return math.prod(self.plan.table(most).block)
+        return math.prod(self.table(most).block)
+
+    def table(self, most: int) -> Table:
+        """The plan's, for these devices."""
+        return self.plan.table(most, len(self.devices))
 
     def own_dims(self, name: str, ndim: int) -> tuple[str, ...]:
         """What the own axes of a result are called."""

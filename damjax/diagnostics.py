@@ -36,8 +36,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from damjax._checks import check_instance
+from damjax._checks import check_function, check_instance
 from damjax._layouts import Weights, as_interests, stochastic_interests
+from damjax._steps import check_parts
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.domains import Box, Domain, FrobeniusBall, Unconstrained, known_shape
 from damjax.hindsight import best_in_hindsight
@@ -144,6 +145,7 @@ def diagnose(
         >>> [(finding.sign, finding.agents) for finding in diagnose(objective, weights, free, stream, run(2.0))]
         [('divergence', (0, 1))]
     """
+    check_parts(objective, domain)
     _check(weights, associations, trace)
     known_shape(domain)
     finite = np.asarray(trace.info.finite)
@@ -164,7 +166,9 @@ def _check(weights: Weights, associations: Stream, trace: Trace) -> None:
         raise ValueError(f"trace must start with step 1 but starts with {first}; concatenate the traces of its parts")
     if num_steps < MIN_STEPS:
         raise ValueError(f"trace must have at least {MIN_STEPS} steps to tell a sign from chance, but has {num_steps}")
-    if not callable(associations):
+    if callable(associations):
+        check_function("associations", associations, "time", "it gives the associations of a step")
+    else:
         check_instance("associations", associations, Associations, "damjax.streams.from_arrays makes one")
         if (length := np.shape(associations.keys)[0]) != num_steps:
             raise ValueError(f"associations must have the {num_steps} steps of the trace, but have {length}")

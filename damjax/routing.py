@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Int
 
-from damjax._checks import check_choice, check_count, check_row_stochastic, check_square
+from damjax._checks import check_choice, check_count, check_instance, check_row_stochastic, check_square
 from damjax._sparse import SparseWeights, check_sparse
 from damjax._steiner import Edge, distances, dreyfus_wagner, mehlhorn, orient, shortest_path_tree
 from damjax.graphs import canonical
@@ -145,6 +145,7 @@ def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool 
         >>> traffic(routes, value_dim=5, feature_dim=5)
         Traffic(query=array([50, 50, 50]), reply=array([30, 20, 30]))
     """
+    check_instance("routes", routes, Routes, "compile_routes makes them")
     check_count("value_dim", value_dim)
     check_count("feature_dim", feature_dim)
     tree_edges = np.array([len(tree) for tree in routes.trees])
@@ -167,6 +168,7 @@ def path_links(routes: Routes) -> PathLinks:
         >>> links, (2 * crosses @ np.ones(2))[0].tolist()
         (((0, 1), (1, 2)), [0.0, 2.0, 4.0])
     """
+    check_instance("routes", routes, Routes, "compile_routes makes them")
     links = sorted({(min(edge), max(edge)) for tree in routes.trees for edge in tree})
     index = {link: i for i, link in enumerate(links)}
     crosses = np.zeros((*routes.hops.shape, len(links)), bool)

@@ -13,7 +13,7 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def rerun(
     check_count("batch_size", batch_size)
     work = _work(run, keys, axes, zipped, static, devices, vectorize)
     number = work.plan.find(at)
-    table = work.plan.table(batch_size)
+    table = work.table(batch_size)
     batch = next(batch for batch in work.plan.batches(table) if number in batch.runs)
     lane = batch.runs.tolist().index(number)
     size = len(batch.runs)
@@ -231,9 +231,10 @@ def _work(
     vectorize: Callable[..., Any] | None,
     dims: Mapping[str, Sequence[str]] | None = None,
 ) -> Work:
-    used = tuple(jax.local_devices() if devices is None else devices)
+    listed = jax.local_devices() if devices is None else devices
+    used = tuple(listed) if isinstance(listed, Iterable) else ()
     if not used or not all(isinstance(device, jax.Device) for device in used):
-        raise ValueError(f"devices must hold at least one device of jax, but it is {list(used)}")
+        raise ValueError(f"devices must hold at least one device of jax, but it is {devices!r}; see jax.devices()")
     if vectorize is not None and not callable(vectorize):
         raise ValueError(f"vectorize must be a function such as jax.vmap, but it is {vectorize!r}")
     plan, seeds = make_plan(keys, axes, zipped=zipped, static=static), as_seeds(keys)

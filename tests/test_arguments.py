@@ -25,6 +25,7 @@ KEY = jax.random.key(0)
 EQUAL = np.full((N, N), 1 / N)
 ONES = jnp.ones((T, N, 2))
 STREAM = damjax.Associations(ONES, ONES)
+LONG = damjax.Associations(jnp.ones((40, N, 2)), jnp.ones((40, N, 2)))
 NOW = damjax.Associations(ONES[0], ONES[0])
 DELTA, BALL = objectives.delta_net(), domains.frobenius_ball(2.0)
 OGD = damjax.ogd(DELTA, EQUAL, learning_rate=0.1, domain=BALL)
@@ -57,6 +58,7 @@ RIGHT: dict[str, Any] = {
     "domain": BALL,
     "duration": 1.0,
     "dynamics": particles.descent(FULL, 0.1),
+    "feature_dim": 2,
     "feature_map": lambda key: key,
     "frequencies": jnp.full(2, 0.5),
     "frequency": 0.75,
@@ -107,6 +109,7 @@ RIGHT: dict[str, Any] = {
     "rate": 1.0,
     "rates": jnp.ones((T, N)),
     "relation": jnp.full(2, 0.5),
+    "routes": damjax.routing.compile_routes(graphs.path(N), EQUAL),
     "rows": jnp.eye(2),
     "scale": 1.0,
     "schedule": 0.1,
@@ -125,14 +128,17 @@ RIGHT: dict[str, Any] = {
     "time": 1,
     "tokens": TOKENS,
     "tolerance": 1e-3,
+    "trace": damjax.simulate(OGD, jnp.zeros((N, 2, 2)), LONG)[1],
     "trace_params": jnp.zeros((T, N, 2, 2)),
     "triggers": jnp.array([0]),
     "upper": 1.0,
+    "value_dim": 2,
     "values": ONES,
     "weights": EQUAL,
     "algorithm": OGD,
 }
 OWN_RIGHT: dict[str, Any] = {
+    "diagnostics.diagnose.associations": LONG,
     "regret.step_losses.associations": NOW,
     "hindsight.best_in_hindsight.associations": STREAM,
     "particles.descent.optimizer": 0.1,
@@ -245,9 +251,6 @@ PARTICLE_MODULES = ("bigrams", "binary", "capacity", "embeddings", "sampling", "
 EXEMPT_FUNCTIONS = {
     "sweep": ELSEWHERE,
     "rerun": ELSEWHERE,
-    "diagnostics.diagnose": ELSEWHERE,
-    "routing.path_links": ELSEWHERE,
-    "routing.traffic": ELSEWHERE,
     "hindsight.best_beside_empty": "best_in_hindsight with one more result",
     "hindsight.checked_horizons": "is itself a check",
     "domains.known_shape": "is itself a check",

@@ -341,6 +341,10 @@ def test_batches_are_sized_by_memory():
         ({"progress": [1.0, 2.0]}, "progress must be True, False or a title"),
         ({"vectorize": [1.0, 2.0]}, "vectorize must be a function"),
         ({"devices": ["cpu"]}, "devices must hold at least one device of jax"),
+        ({"devices": 2}, "devices must hold at least one device of jax"),
+        ({"static": None}, r"static must be a list of names of axes, but it is None"),
+        ({"static": "rho"}, r"static must be a list of names of axes, but it is 'rho'; write \['rho'\]"),
+        ({"zipped": None}, "zipped must be a list of groups of axes"),
         ({"run": 3.0}, "run must be a function of a key and settings"),
         ({"dims": {"regret": ("horizon",)}}, r"dims must name results of run.*it names \['regret'\]"),
         ({"dims": {"end": ("a", "b")}}, "dims must give each of the 1 axes of 'end' a name of its own"),
@@ -391,9 +395,10 @@ def test_results_that_differ_in_shape_between_settings_are_named():
         ({"rho": 0.25, "rate": 0.5, "seed": 5}, r"no setting has \{'seed': 5\}"),
         ({"rho": 0.25, "rate": 0.5, "seed": 0, "c": 1}, r"it holds \['c'\]"),
         ({"rho": [0.25], "rate": 0.5, "seed": 0}, "at must hold one label per axis"),
+        (None, r"at must map \['rho', 'rate', 'seed'\] to the coordinates of a run, but it is None"),
     ],
 )
-def test_a_run_that_is_not_there_is_not_redone(at, message):
+def test_a_run_that_is_not_there_is_not_redone(at, message, untyped):
     with pytest.raises(ValueError, match=message):
         damjax.rerun(noisy, at=at, batch_size=2, keys=KEYS, rho=RHO, rate=RATE)
 
@@ -408,19 +413,22 @@ def test_a_label_that_says_too_little_is_not_guessed():
 
 
 @hypothesis.given(
-    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3), most=st.integers(1, 100), seed=st.integers(0, 10**6)
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    most=st.integers(1, 100),
+    num_devices=st.integers(1, 8),
+    seed=st.integers(0, 10**6),
 )
-def test_every_run_is_in_one_batch_and_batches_are_blocks(lengths, most, seed):
+def test_every_run_is_in_one_batch_and_batches_are_blocks(lengths, most, num_devices, seed):
     """Of the plan's own table, and of a larger one in another order, as a store may hold."""
     rng = np.random.default_rng(seed)
     *settings, num_seeds = lengths
     names = [f"x{dim}" for dim in range(len(settings))]
     plan = make_plan(np.arange(num_seeds), {name: np.arange(n) for name, n in zip(names, settings, strict=True)})
-    own = plan.table(most)
+    own = plan.table(most, num_devices)
     size = math.prod(own.block)
     assert size <= most
     # The size of a block says what the blocks are.
-    assert plan.table(size).block == own.block
+    assert plan.table(size, num_devices).block == own.block
     larger = tuple(length + int(rng.integers(3)) for length in lengths)
     places = [rng.permutation(n)[:length] for n, length in zip(larger[:-1], settings, strict=True)]
     for table in (own, Table(larger, own.block, (*places, np.arange(num_seeds)))):
@@ -442,6 +450,10 @@ def test_blocks_hold_seeds_first_and_one_program_each():
     assert blocks == {
         1: (1, 1, 1), 4: (1, 1, 4), 13: (1, 1, 7), 14: (2, 1, 7), 20: (2, 1, 7), 21: (3, 1, 7), 100: (3, 1, 7)
     }  # fmt: skip
+    # Devices share the work, as many rounds as ever.
+    crossed = make_plan(np.arange(4), {"rho": np.arange(21)})
+    shared = {(64, 1): (11, 4), (64, 2): (11, 4), (64, 8): (3, 4), (100, 100): (1, 1), (3, 4): (1, 2), (16, 2): (4, 4)}
+    assert {case: crossed.table(*case).block for case in shared} == shared
     # A name that comes twice along an axis is one program.
     assert len(plan.groups) == 2
     assert [batch.group for batch in plan.batches(plan.table(21))] == [0, 0, 1]
