@@ -56,7 +56,7 @@ def test_dam_togd_equals_the_message_simulator_for_every_objective(name, num_ste
 
 
 @hypothesis.given(seed=st.integers(0, 10**6))
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=12)
 def test_dam_togd_equals_the_message_simulator_on_random_networks(seed):
     rng = np.random.default_rng(seed)
     num_agents = int(rng.integers(1, 9))

@@ -239,6 +239,7 @@ ELSEWHERE = "has its wrong calls in its own tests"
 # What is not in the table, and why.
 EXEMPT = {
     "same_class": SWITCHES,
+    "rank_one": SWITCHES,
     "moves": "checked with rates in test_bounds",
     "tree": "any pytree of arrays",
     "cue": "the identity of anything",

@@ -44,7 +44,7 @@ def run_of(name, checkpoint_every=None, num_steps=NUM_STEPS):
     return jax.jit(regret), (0.3, jnp.asarray(weights))
 
 
-@over(OBJECTIVES, common=("delta_net", "gated_linear_attention"))
+@over(OBJECTIVES, common=("gated_linear_attention",))
 def test_regret_is_differentiable_through_the_whole_run(name):
     """In the rate constant and in the weights, with and without the projection at work."""
     regret, (scale, weights) = run_of(name)
@@ -64,6 +64,7 @@ def test_regret_is_differentiable_through_the_whole_run(name):
         np.testing.assert_allclose(forwards(scale, weights, radius), slopes[0], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.long
 def test_checkpoints_change_no_number():
     """Segments that do not divide the run, and one longer than it."""
     plain, point = run_of("delta_net")

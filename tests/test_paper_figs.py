@@ -473,10 +473,21 @@ def test_a_store_needs_zarr(monkeypatch, capsys):
 CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=12, num_steps=1000, rate_constants=(0.4, 1.0, 1.6, 2.5))
 
 
-@pytest.fixture(scope="module")
-def claims():
+def test_what_the_figure_claims():
+    """In one test: the runs that all claims are about are made once, whatever the number of workers."""
+    regret = regret_of_claims()
+    for claim in (
+        ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau,
+        the_gap_opens_as_targets_differ,
+        only_c_dogd_pays_for_concentrated_interests,
+        personal_targets_are_a_stress_for_consensus_only,
+        the_numbers_are_those_expected_of_the_full_figure,
+    ):
+        claim(regret)
+
+
+def regret_of_claims():
     """Average regret of every algorithm at T/4 and T, for the settings that the claims are about."""
-    jax.config.update("jax_enable_x64", True)
     settings = {
         "default": Setting(),
         "own targets": Setting(correlation=0.0),
@@ -498,7 +509,7 @@ def interval(samples):
     return np.mean(samples) - half_width, np.mean(samples) + half_width
 
 
-def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims):
+def ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims):
     """Log-log slope of the average regret over the last two octaves; -1/2 is the rate of the theory."""
     regret = claims["default"]
     slopes = {name: interval(np.log(regret[name][:, 1] / regret[name][:, 0]) / np.log(4)) for name in ALGORITHMS}
@@ -509,13 +520,13 @@ def test_claim_ogd_and_dam_togd_keep_falling_and_c_dogd_reaches_a_plateau(claims
     assert interval(regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1])[0] > 0
 
 
-def test_claim_the_gap_opens_as_targets_differ(claims):
+def the_gap_opens_as_targets_differ(claims):
     gaps = {name: regret["C-DOGD"][:, 1] - regret["DAM-TOGD"][:, 1] for name, regret in claims.items()}
     assert interval(gaps["own targets"] - gaps["default"])[0] > 0
     assert interval(gaps["default"] - gaps["one target"])[0] > 0
 
 
-def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
+def only_c_dogd_pays_for_concentrated_interests(claims):
     """From concentration 20 to 0.05, a factor of 400: consensus pays several times its regret, in loss per step many
     times what the others do, which stay within a factor of about two."""
     pair = {name: [claims[which][name][:, 1] for which in ("spread", "concentrated")] for name in ALGORITHMS}
@@ -527,35 +538,7 @@ def test_claim_only_c_dogd_pays_for_concentrated_interests(claims):
         assert interval(consensus - 6 * np.abs(others))[0] > 0
 
 
-# The sanity experiments, at the same size.
-
-
-@pytest.mark.long
-def test_one_agent_alone_reduces_to_ogd():
-    """N = 1: the three algorithms are one, to rounding."""
-    case = draw_case(damjax.graphs.path(1), Protocol(num_seeds=3, num_steps=200), [Setting()])
-    scales = {name: [[1.0]] for name in ALGORITHMS}
-    regret = average_regret("alone", case, scales, horizons=[20, 200], sweep=_sweeps.quiet)
-    np.testing.assert_allclose(regret["DAM-TOGD"], regret["OGD"], rtol=1e-9)
-    np.testing.assert_allclose(regret["C-DOGD"], regret["OGD"], rtol=1e-9)
-    assert (regret["OGD"] > 0).all()
-
-
-@pytest.mark.long
-def test_the_price_of_delay_grows_on_growing_paths():
-    """The regret of DAM-TOGD over that of OGD on the same data, at each one's own best rate."""
-    ratios = []
-    for length in (2, 13):
-        case = draw_case(damjax.graphs.path(length), CLAIMS, [Setting()])
-        scales = {name: [CLAIMS.rate_constants] for name in ("OGD", "DAM-TOGD")}
-        regret = average_regret("paths", case, scales, horizons=[CLAIMS.num_steps], sweep=_sweeps.quiet)
-        best = {name: found[0, :, found[0].mean(axis=0).argmin(), 0] for name, found in regret.items()}
-        ratios.append(best["DAM-TOGD"] / best["OGD"])
-    assert interval(np.log(ratios[1] / ratios[0]))[0] > 0
-    assert interval(np.log(ratios[0]))[0] > -0.1
-
-
-def test_claim_personal_targets_are_a_stress_for_consensus_only(claims):
+def personal_targets_are_a_stress_for_consensus_only(claims):
     """Interests near one-hot at rho = 0.1, 0.5, 0.9: consensus pays more the more personal the targets are."""
     found = [claims[name] for name in ("personal", "concentrated", "alike")]
     ratios = [regret["C-DOGD"][:, 1] / regret["DAM-TOGD"][:, 1] for regret in found]
@@ -565,7 +548,7 @@ def test_claim_personal_targets_are_a_stress_for_consensus_only(claims):
     assert interval(np.log(ratios[2]))[1] < np.log(1.5)
 
 
-def test_the_numbers_expected_of_the_full_figure(claims):
+def the_numbers_are_those_expected_of_the_full_figure(claims):
     """An independent three-seed run with T = 2000 gave .019/.11/.033 at the default; half the steps, twice the regret
     of the two that fall."""
     means = {name: claims["default"][name][:, 1].mean() for name in ALGORITHMS}
@@ -598,3 +581,31 @@ def test_compiled_programs_are_kept_between_commands(tmp_path, monkeypatch):
         assert used() == "mine"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+# The sanity experiments, at the same size.
+
+
+@pytest.mark.long
+def test_one_agent_alone_reduces_to_ogd():
+    """N = 1: the three algorithms are one, to rounding."""
+    case = draw_case(damjax.graphs.path(1), Protocol(num_seeds=3, num_steps=200), [Setting()])
+    scales = {name: [[1.0]] for name in ALGORITHMS}
+    regret = average_regret("alone", case, scales, horizons=[20, 200], sweep=_sweeps.quiet)
+    np.testing.assert_allclose(regret["DAM-TOGD"], regret["OGD"], rtol=1e-9)
+    np.testing.assert_allclose(regret["C-DOGD"], regret["OGD"], rtol=1e-9)
+    assert (regret["OGD"] > 0).all()
+
+
+@pytest.mark.long
+def test_the_price_of_delay_grows_on_growing_paths():
+    """The regret of DAM-TOGD over that of OGD on the same data, at each one's own best rate."""
+    ratios = []
+    for length in (2, 13):
+        case = draw_case(damjax.graphs.path(length), CLAIMS, [Setting()])
+        scales = {name: [CLAIMS.rate_constants] for name in ("OGD", "DAM-TOGD")}
+        regret = average_regret("paths", case, scales, horizons=[CLAIMS.num_steps], sweep=_sweeps.quiet)
+        best = {name: found[0, :, found[0].mean(axis=0).argmin(), 0] for name, found in regret.items()}
+        ratios.append(best["DAM-TOGD"] / best["OGD"])
+    assert interval(np.log(ratios[1] / ratios[0]))[0] > 0
+    assert interval(np.log(ratios[0]))[0] > -0.1
