@@ -473,6 +473,7 @@ def test_a_store_needs_zarr(monkeypatch, capsys):
 CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=12, num_steps=1000, rate_constants=(0.4, 1.0, 1.6, 2.5))
 
 
+@pytest.mark.optimized
 def test_what_the_figure_claims():
     """In one test: the runs that all claims are about are made once, whatever the number of workers."""
     regret = regret_of_claims()
