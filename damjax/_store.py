@@ -115,7 +115,7 @@ class Store(NamedTuple):
             by_place = {place_of(name): values for name, values in results.items()}
             for place, values in {**by_place, DONE: np.True_}.items():
                 array = self.arrays[place]
-                new = np.zeros((*counts.shape, *array.shape[counts.ndim :]), array.dtype)
+                new = np.full((*counts.shape, *array.shape[counts.ndim :]), array.fill_value, array.dtype)
                 if before is not None:
                     new[...] = before[place]
                 new[counts] = values

@@ -343,6 +343,21 @@ def test_a_store_is_read_without_its_function_and_by_any_version(tmp_path, monke
             damjax.open_sweep(nothing)
 
 
+def test_what_was_never_asked_for_is_no_number(tmp_path):
+    """Neither in a block of its own, nor in one with runs that are there."""
+    store = tmp_path / "store"
+    grown(store, keys=KEYS[:1], rho=[0.0, 1.0, 2.0])
+    grown(store, keys=KEYS, rho=[3.0])
+    for dataset in (xarray.open_zarr(store).load(), None):
+        if dataset is None:
+            with pytest.warns(RuntimeWarning, match=r"18 of the 32 runs of .* are not there yet"):
+                dataset = damjax.open_sweep(store)
+        there = np.zeros((4, 2, 4), bool)
+        there[:3, :, 0] = there[3] = True
+        np.testing.assert_array_equal(np.isfinite(dataset["loss"]), there)
+        np.testing.assert_array_equal(dataset["done" if "done" in dataset else "finite"], there)
+
+
 def test_a_store_whose_replacement_was_killed_is_found_again(tmp_path, monkeypatch):
     """Between the two renames that put a larger store into its place."""
     store = tmp_path / "store"
