@@ -163,7 +163,7 @@ def trial(name):
     return batch, jax.tree.map(np.asarray, found)
 
 
-@over(OBJECTIVES, common=("delta_net", "gated_linear_attention"))
+@over(OBJECTIVES, common=("delta_net",))
 def test_regret_never_exceeds_a_bound(name):
     """80 instances of each of seven objectives, 560 in all, each with four algorithms and at three horizons."""
     batch, found = trial(name)
@@ -335,7 +335,7 @@ def delayed(rng, num_steps, num_agents, problem, weights, radius, rate):
     return np.stack(trace), table, bounds.GradientNorms(jnp.asarray(messages), jnp.asarray(applied))
 
 
-@pytest.mark.parametrize("seed", [0, 1, *in_the_long_run(*range(2, 12))])
+@pytest.mark.parametrize("seed", [0, *in_the_long_run(*range(1, 12))])
 def test_realised_delays_certificates_and_moving_comparators(seed):
     rng = np.random.default_rng(seed)
     num_agents, num_steps, scale = 3, 30, float(np.exp(rng.uniform(-3, 1)))

@@ -14,7 +14,7 @@ from damjax import delays as queues
 
 @pytest.mark.parametrize("max_fused", [0, queues.MAX_FUSED_DELAYS])
 @hypothesis.given(seed=st.integers(0, 10**6), spare=st.integers(0, 3))
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=6)
 def test_every_read_is_the_item_of_that_many_steps_ago_or_zero(max_fused, seed, spare):
     rng = np.random.default_rng(seed)
     num_agents, num_steps = int(rng.integers(1, 5)), 17

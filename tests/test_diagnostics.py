@@ -105,7 +105,7 @@ def test_memories_that_are_not_finite_are_reported_alone():
     assert "max_delay" in bounded[0].message
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e150])
+@pytest.mark.parametrize("scale", [1.0, *in_the_long_run(1e150)])
 def test_finite_growth_without_projection(scale):
     """Also of a memory so large that its square, and with it its loss, overflows."""
     stream, _ = problem()
@@ -410,7 +410,7 @@ def test_a_box_smaller_than_the_targets():
     assert diagnose(damjax.objectives.gated_linear_attention(), alone, endless, gated, trace) == ()
 
 
-@pytest.mark.parametrize("name", ["linear_attention", "gated_linear_attention"])
+@pytest.mark.parametrize("name", ["gated_linear_attention", *in_the_long_run("linear_attention")])
 def test_the_best_memory_of_a_linear_loss_is_on_the_boundary_in_health(name):
     objective, (stream, weights) = getattr(damjax.objectives, name)(), problem()
     ball = damjax.domains.frobenius_ball(4.0)

@@ -162,6 +162,7 @@ def test_the_best_rate_constant_of_a_run_by_its_derivative():
     assert slope(grid[best - 1]) < 0 < slope(grid[best + 1])
 
 
+@pytest.mark.long
 def test_which_link_is_worth_shortening():
     """The derivative of the bound in the links' lengths is what removing a hop gains, link by link."""
     graph, weights = damjax.graphs.paper_network(), np.asarray(damjax.weights.dirichlet(jax.random.key(0), 10))

@@ -11,7 +11,7 @@ import pytest
 
 import damjax
 from tests import reference
-from tests.cases import objective, over_objectives
+from tests.cases import in_the_long_run, objective, over_objectives
 
 KEY_DIM, VALUE_DIM = 3, 2
 
@@ -48,7 +48,7 @@ def recurrence(name, X, v, phi, g, t):
 
 
 @over_objectives
-@pytest.mark.parametrize("time", [1, 2, 17])
+@pytest.mark.parametrize("time", [1, *in_the_long_run(2, 17)])
 @pytest.mark.parametrize("gate_shape", [(), (VALUE_DIM, 1), (1, "df")])
 def test_a_step_with_rate_one_is_the_recurrence(name, time, gate_shape):
     """Through a whole algorithm, and through autodiff of the value."""
