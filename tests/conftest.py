@@ -35,7 +35,7 @@ from damjax._contractions import sums_go_wrong  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-hypothesis.settings.register_profile("damjax", deadline=None, derandomize=True, max_examples=15)
+hypothesis.settings.register_profile("damjax", deadline=None, derandomize=True, max_examples=12)
 hypothesis.settings.load_profile("damjax")
 
 

@@ -118,6 +118,7 @@ def test_horizons_and_function_streams_of_a_loss_found_by_iteration():
     np.testing.assert_allclose(streamed.loss, both.loss, rtol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("radius", [1.0, *in_the_long_run(5.0)])
 def test_the_gap_is_a_small_share_of_the_regret(radius):
     """Below a thousandth on the token streams that cross-entropy memories are for."""
@@ -272,6 +273,7 @@ def test_first_and_second_derivatives(name, kind):
         np.testing.assert_allclose(bend, expected, rtol=10 * tolerance, atol=10 * tolerance)
 
 
+@pytest.mark.long
 def test_derivatives_agree_forwards_and_backwards_and_under_vmap():
     solve, point = problem_of("delta_net", "small ball")
     probe = jnp.asarray(np.random.default_rng(0).normal(size=solve(*point).params.shape))

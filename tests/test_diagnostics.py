@@ -392,6 +392,7 @@ def test_a_ball_smaller_than_the_targets():
     assert diagnose(DELTA, ALONE, ball, lambda time: jax.tree.map(lambda x: x[time - 1], stream), trace) == (found,)
 
 
+@pytest.mark.long
 def test_a_box_smaller_than_the_targets():
     """Five entries of twelve want beyond the bounds, one has wider bounds, and one is pinned."""
     target = np.array([[3.0, -3, 0.5, 0.1], [2, -2, 0.2, 9], [0.3, 5, -0.4, 0.7]])

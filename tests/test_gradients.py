@@ -77,6 +77,7 @@ def test_checkpoints_change_no_number():
             np.testing.assert_allclose(slope, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.long
 def test_checkpoints_of_other_runs():
     """A resumed run, a stream that is a function of the time, and a bad number."""
     made = case(np.random.default_rng(0), "delta_net", num_agents=2, num_steps=23)

@@ -184,6 +184,7 @@ def test_positive_features_are_positive_orthogonal_and_unbiased():
             assert abs(slopes[i] @ slopes[j]) < 1e-8
 
 
+@pytest.mark.long
 def test_orthogonal_features_vary_less_than_independent_ones():
     key_dim, q = 8, jnp.full(8, 0.35)
 

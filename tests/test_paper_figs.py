@@ -43,6 +43,7 @@ def quick(tmp_path_factory):
     return out, done
 
 
+@pytest.mark.long
 def test_quick_writes_figure_numbers_and_settings(quick):
     out, done = quick
     tables = ("", "_runs", "_ratio", "_ratio_runs")
@@ -473,6 +474,7 @@ def test_a_store_needs_zarr(monkeypatch, capsys):
 CLAIMS = Protocol(num_seeds=12, num_tuning_seeds=12, num_steps=1000, rate_constants=(0.4, 1.0, 1.6, 2.5))
 
 
+@pytest.mark.long
 @pytest.mark.optimized
 def test_what_the_figure_claims():
     """In one test: the runs that all claims are about are made once, whatever the number of workers."""

@@ -68,7 +68,7 @@ def ended(process):
     return process.exitcode
 
 
-@pytest.mark.parametrize("num_kills", [5, *in_the_long_run(12)])
+@pytest.mark.parametrize("num_kills", [3, *in_the_long_run(12)])
 def test_killed_at_any_moment_it_resumes_where_it_was(tmp_path, num_kills):
     # Children of a server that has imported everything, but not started jax: each begins its sweep at once.
     context = multiprocessing.get_context("forkserver")
