@@ -117,7 +117,7 @@ def test_diagnoses_equal_those_of_the_matrix():
     free = damjax.domains.unconstrained()
     found = []
     for weights, delays in network():
-        algorithm = make("dam_togd", problem.objective, weights, delays, learning_rate=0.9, domain=free)
+        algorithm = make("dam_togd", problem.objective, weights, delays, learning_rate=3.0, domain=free)
         _, trace = damjax.simulate(algorithm, problem.params, problem.stream)
         found.append(damjax.diagnostics.diagnose(problem.objective, weights, free, problem.stream, trace))
     assert found[0]
