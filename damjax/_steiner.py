@@ -19,7 +19,10 @@ def distances(graph: nx.Graph) -> Float[np.ndarray, "N N"]:
         >>> distances(nx.path_graph(3)).tolist()
         [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
     """
-    links = nx.to_scipy_sparse_array(graph, range(graph.number_of_nodes()))
+    # In 32 bits, as scipy's older searches want them.
+    ends = np.array(graph.edges, np.int32).reshape(-1, 2).T
+    shape = (graph.number_of_nodes(),) * 2
+    links = scipy.sparse.csr_matrix((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=shape)
     return scipy.sparse.csgraph.shortest_path(links, directed=False, unweighted=True)
 
 
