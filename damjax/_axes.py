@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from damjax._checks import brief
+
 
 def axis_values(name: str, given: Any, static: bool) -> np.ndarray:
     """What the user gave as an array with one value per setting: of numbers, of names, or of objects.
@@ -52,14 +54,9 @@ def _check_listed(name: str, given: Any) -> None:
     unordered = (
         isinstance(given, Iterable) and not isinstance(given, (str, Mapping, tuple)) and not hasattr(given, "ndim")
     )
-    fix = f"list({_brief(given)})" if unordered else f"[{_brief(given)}]"
-    raise ValueError(f"axis {name} must hold one value per setting, but it is {_brief(given)}; write {fix}")
-
-
-def _brief(value: Any) -> str:
-    """A value in at most a line."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    found = brief(repr(given))
+    fix = f"list({found})" if unordered else f"[{found}]"
+    raise ValueError(f"axis {name} must hold one value per setting, but it is {found}; write {fix}")
 
 
 def _holds_keys(values: Any) -> bool:

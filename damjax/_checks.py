@@ -205,6 +205,12 @@ def _is_real(dtype: Any) -> bool:
     return getattr(dtype, "kind", "") in ("f", "i", "u") or "float" in getattr(dtype, "name", "")
 
 
+def brief(value: object) -> str:
+    """A value in at most a line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) < LONGEST_SHOWN else f"of type {type(value).__name__}"

@@ -33,25 +33,26 @@ class Contents(NamedTuple):
 
     def joined(self, more: "Contents") -> "Contents":
         """These runs' table, with what is new behind what was there."""
-        values = {dim: [*there, *(v for v in more.values[dim] if v not in there)] for dim, there in self.values.items()}
+        # A dict keeps the order in which values came, and each once.
+        values = {dim: [*dict.fromkeys([*there, *more.values[dim]])] for dim, there in self.values.items()}
         seeds = [*self.seeds, *more.seeds[len(self.seeds) :]]
         return Contents(values, seeds, self.programs | more.programs, self.by_place)
 
     def joined_labels(self, there: Coordinates, more: "Contents", here: Coordinates) -> Coordinates:
         """The labels of what ``joined`` gives."""
-        joined = {}
-        for axis, (dim, labels) in here.items():
-            if axis == SEED or axis in self.by_place:
-                length = len(self.joined(more).seeds if axis == SEED else self.joined(more).values[dim])
-                joined[axis] = (dim, np.arange(length))
-            else:
-                new = [place for place, value in enumerate(more.values[dim]) if value not in self.values[dim]]
-                joined[axis] = (dim, np.concatenate([there[axis][1], labels[new]]))
-        return joined
+        lengths = dict(zip((*self.values, SEED), self.joined(more).shape(), strict=True))
+        new = {dim: ~np.isin(more.values[dim], held) for dim, held in self.values.items()}
+        return {
+            axis: (dim, np.arange(lengths[dim]))
+            if axis == SEED or axis in self.by_place
+            else (dim, np.concatenate([there[axis][1], labels[new[dim]]]))
+            for axis, (dim, labels) in here.items()
+        }
 
     def places(self, some: "Contents") -> tuple[np.ndarray, ...]:
         """Per dimension, where the values of some of these runs stand."""
-        found = [np.array([there.index(v) for v in some.values[dim]]) for dim, there in self.values.items()]
+        stands = {dim: {value: place for place, value in enumerate(held)} for dim, held in self.values.items()}
+        found = [np.array([stands[dim][value] for value in some.values[dim]]) for dim in self.values]
         return (*found, np.arange(len(some.seeds)))
 
 

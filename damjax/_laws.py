@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from damjax import domains, objectives
+from damjax._checks import check_instance
 from damjax._numerics import promoting
 from damjax._types import ArrayLike, concrete
 from damjax.domains import Domain
@@ -18,6 +19,11 @@ from damjax.objectives import Objective
 TOLERANCE = 1e-3  # relative; projections and slopes that are found by iteration are seldom worse
 TIMES = (1.0, 3.0)
 FAR = 10.0  # times the diameter, or of norm, where that is not known
+
+
+def check_objective_kind(objective: Objective) -> None:
+    """Raise unless it is what the factories make."""
+    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
 
 
 def num_features(objective: Objective, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> int:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_array, check_gates_given, check_instance
 from damjax._contractions import sum_last
-from damjax._laws import check_domain, check_objective, num_features
+from damjax._laws import check_domain, check_objective, check_objective_kind, num_features
 from damjax._layouts import Interests
 from damjax._numerics import promoting, root
 from damjax._types import ArrayLike, Associations, Info, LearningRate, Schedule, as_schedule, concrete
@@ -31,11 +31,6 @@ class OgdState(NamedTuple):
     step: Int[Array, ""]
     params: Float[Array, "N dv df"]
     transform: optax.OptState
-
-
-def check_objective_kind(objective: Objective) -> None:
-    """Raise unless it is what the factories make."""
-    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
 
 
 def check_parts(objective: Objective, domain: Domain) -> None:

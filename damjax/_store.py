@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from damjax._checks import brief
 from damjax._contents import Contents, Coordinates
 from damjax._plan import SEED, Batch, Table
 from damjax._version import __version__
@@ -342,18 +343,13 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
         for part in {**there, **here}:
             label = f"{name} {part}".strip()
             if part not in here:
-                yield f"{label} is {_shown(there[part])} there and missing here"
+                yield f"{label} is {brief(there[part])} there and missing here"
             elif part not in there:
-                yield f"{label} is missing there and {_shown(here[part])} here"
+                yield f"{label} is missing there and {brief(here[part])} here"
             else:
                 yield from _differences(there[part], here[part], label)
     elif there != here:
-        yield f"{name} is {_shown(there)} there and {_shown(here)} here"
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        yield f"{name} is {brief(there)} there and {brief(here)} here"
 
 
 @contextlib.contextmanager

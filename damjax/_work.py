@@ -190,25 +190,27 @@ class Work(NamedTuple):
     def contents(self) -> Contents:
         """The runs of this sweep, as a store knows them."""
         plan = self.plan
+        told = {axis: self._told(axis) for axis in plan.axes}
         values = {
-            dim: unlike([", ".join(self._told(axis, place) for axis in names) for place in range(length)])
-            for (dim, names), length in zip(plan.dims.items(), plan.shape, strict=False)
+            dim: unlike([", ".join(parts) for parts in zip(*(told[axis] for axis in names), strict=True)])
+            for dim, names in plan.dims.items()
         }
         seeds = [digest(*self.seeds.take(np.array([place]))) for place in range(plan.shape[-1])]
+        static = [(dim, axis) for dim, names in plan.dims.items() for axis in names if axis in plan.static]
         called = []
         for group in plan.groups:
             places = dict(zip(plan.dims, np.unravel_index(group.runs[0], plan.shape), strict=False))
-            named = [(dim, axis) for dim, names in plan.dims.items() for axis in names if axis in plan.static]
-            called.append(", ".join(f"{axis} = {self._told(axis, int(places[dim]))}" for dim, axis in named))
+            called.append(", ".join(f"{axis} = {told[axis][places[dim]]}" for dim, axis in static))
         programs = dict(zip(unlike(called), (found.digest for found in self.prints), strict=True))
         return Contents(values, seeds, programs, [axis for axis, array in plan.axes.items() if array.ndim > 1])
 
-    def _told(self, axis: str, place: int) -> str:
-        """A value of an axis, told from others: numbers to the last bit, what is static by its kind and label."""
-        value = self.plan.axes[axis][place]
-        if axis in self.plan.static:
-            return f"{type(value).__name__} {self.plan.coordinates()[axis][1][place]}"
-        return digest(np.asarray(value))
+    def _told(self, axis: str) -> list[str]:
+        """The values of an axis, told from others: numbers to the last bit, what is static by its kind and label."""
+        values = self.plan.axes[axis]
+        if axis not in self.plan.static:
+            return [digest(np.asarray(value)) for value in values]
+        labels = self.plan.coordinates()[axis][1]
+        return [f"{type(value).__name__} {label}" for value, label in zip(values, labels, strict=True)]
 
 
 def _kind(values: np.ndarray, static: bool) -> str:

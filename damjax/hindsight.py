@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_function, check_instance
 from damjax._contractions import contract, product
-from damjax._laws import check_objective, num_features
+from damjax._laws import check_objective, check_objective_kind, num_features
 from damjax._layouts import Interests, Weights, as_interests, stochastic_interests
 from damjax._numerics import add_compensated, total
-from damjax._steps import check_objective_kind, check_parts, ridge_coefficients
+from damjax._steps import check_parts, ridge_coefficients
 from damjax._types import ArrayLike, Associations, concrete
 from damjax.comparators import Comparator, Moments, best, minimize
 from damjax.domains import Domain, Unconstrained, known_shape

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Int
 
 from damjax._checks import check_array, check_instance
 from damjax._contractions import heeded, sum_last
+from damjax._laws import check_objective_kind
 from damjax._layouts import Weights, stochastic_interests
 from damjax._numerics import running_sums
-from damjax._steps import check_associations, check_objective_kind, recall, ridge_coefficients
+from damjax._steps import check_associations, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, concrete
 from damjax.domains import Domain
 from damjax.hindsight import Horizons, best_beside_empty, checked_horizons

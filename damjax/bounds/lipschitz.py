@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from damjax._checks import check_gates_given, check_instance
-from damjax._laws import check_objective, num_features
+from damjax._laws import check_objective, check_objective_kind, num_features
 from damjax._types import ArrayLike, Associations
 from damjax.domains import Box, Domain, FrobeniusBall, known_shape
 from damjax.objectives import Objective
@@ -25,6 +25,13 @@ class Constants(NamedTuple):
 
     lipschitz: Float[ArrayLike, "N"]
     diameter: float | np.number | Float[ArrayLike, ""]
+
+
+def check_constants(constants: Constants) -> None:
+    """Raise unless they are Constants."""
+    check_instance(
+        "constants", constants, Constants, "damjax.bounds.constants(objective, domain, associations) makes it"
+    )
 
 
 def constants(objective: Objective, domain: Domain, associations: Associations) -> Constants:
@@ -55,7 +62,7 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
 
     Source: [DAM] assumptions 1 and 2; the closed forms follow from grad f = r phi' + D * X.
     """
-    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
+    check_objective_kind(objective)
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     keys, values, gates = jax.tree.map(jnp.asarray, associations)
     if keys.ndim != 3:

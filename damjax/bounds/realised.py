@@ -27,11 +27,12 @@ from damjax._checks import (
     check_whole_delays,
 )
 from damjax._contractions import heeded
+from damjax._laws import check_objective_kind
 from damjax._layouts import Weights, as_interests, stochastic_interests
 from damjax._numerics import root, running_sums, total
 from damjax._steps import checked_schedule, rates_at, recall, ridge_coefficients
 from damjax._types import ArrayLike, Associations, Info, LearningRate, concrete
-from damjax.bounds.lipschitz import Constants
+from damjax.bounds.lipschitz import Constants, check_constants
 from damjax.objectives import Objective
 
 
@@ -133,9 +134,7 @@ def realised_delay(
     Source: this library; the proof is that of ``weighted_delay``, message by message.
     """
     interests = stochastic_interests("weights", weights)
-    check_instance(
-        "constants", constants, Constants, "damjax.bounds.constants(objective, domain, associations) makes it"
-    )
+    check_constants(constants)
     num_agents, _ = interests.shape
     if np.ndim(rates) != 2 or np.shape(constants.lipschitz) != (num_agents,):
         raise ValueError(
@@ -211,7 +210,7 @@ def observe_gradient_norms(
         >>> damjax.simulate(algorithm, jnp.zeros((1, 1, 1)), stream, observe=observe)[1].messages.tolist()
         [[[3.0]]]
     """
-    check_instance("objective", objective, Objective, "call a factory of damjax.objectives, such as delta_net()")
+    check_objective_kind(objective)
     as_interests("weights", weights)
 
     def observe(params: Float[Array, "N dv df"], associations: Associations, info: Info) -> GradientNorms:

@@ -20,13 +20,12 @@ from damjax._checks import (
     check_choice,
     check_delays_shape,
     check_doubly_stochastic,
-    check_instance,
     check_positive,
     check_square,
 )
 from damjax._layouts import Weights, stochastic_interests
 from damjax._types import ArrayLike, concrete
-from damjax.bounds.lipschitz import Constants
+from damjax.bounds.lipschitz import Constants, check_constants
 
 ORDERS = {"adapt_then_combine": 2.0, "combine_then_adapt": 8.0}
 Scalar = float | int | np.number | Num[ArrayLike, ""]
@@ -297,9 +296,7 @@ class _Interests(NamedTuple):
 
 
 def _interests(weights: Weights, delays: ArrayLike | None, constants: Constants) -> _Interests:
-    check_instance(
-        "constants", constants, Constants, "damjax.bounds.constants(objective, domain, associations) makes it"
-    )
+    check_constants(constants)
     if np.ndim(constants.lipschitz) != 1:
         given = np.shape(constants.lipschitz)
         raise ValueError(f"lipschitz must hold one constant per agent, shape (N,), but its shape is {given}")

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from damjax._checks import check_array, check_count, check_function, check_instance, check_positive
 from damjax._numerics import promoting
 from damjax._types import ArrayLike, LearningRate, concrete
-from damjax.particles.memories import Memory, particle_system, velocity
+from damjax.particles.memories import Memory, check_memory, particle_system, velocity
 from damjax.particles.problem import Problem, as_scores
 
 Problems = Problem | Callable[[Int[Array, ""]], Problem]
@@ -74,7 +74,7 @@ def descent(memory: Memory, optimizer: optax.GradientTransformation | LearningRa
 
     Source: [LAM] eq. (4), and the particle system of sec. 3.
     """
-    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    check_memory(memory)
     if not isinstance(optimizer, optax.GradientTransformation):
         _check_rate("optimizer, a step size,", optimizer)
         if callable(optimizer) and isinstance(optimizer(1), optax.GradientTransformation):
@@ -114,7 +114,7 @@ def flow(memory: Memory, duration: float | ArrayLike, *, tolerance: float | None
 
     Source: [LAM] sec. 3.
     """
-    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    check_memory(memory)
     for name, number in (("duration", duration), ("tolerance", tolerance)):
         if name == "tolerance" and number is None:
             continue

@@ -191,7 +191,7 @@ def normalized_scores(memory: Memory, gain: float | ArrayLike = 1.0, *, epsilon:
         [[ 1. -1.]
          [-1.  1.]]
     """
-    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    check_memory(memory)
     check_array("gain", gain, "")
     check_array("epsilon", epsilon, "")
     if not memory.parametric:
@@ -222,3 +222,8 @@ def layer_norm(rows: Float[ArrayLike, "*rows d"], *, epsilon: float = 1e-5) -> F
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(centred), axis=-1, keepdims=True), 1))
     scaled = centred / unit
     return scaled * jax.lax.rsqrt(jnp.mean(scaled**2, axis=-1, keepdims=True) + epsilon / unit / unit)
+
+
+def check_memory(memory: Memory) -> None:
+    """Raise unless it is a Memory."""
+    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")

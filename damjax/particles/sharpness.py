@@ -9,9 +9,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_array, check_count, check_instance, check_positive
+from damjax._checks import check_array, check_count, check_positive
 from damjax._contractions import FULL
-from damjax.particles.memories import Memory
+from damjax.particles.memories import Memory, check_memory
 from damjax.particles.problem import Problem, check_problem
 
 
@@ -46,7 +46,7 @@ def sharpness(
         >>> round(float(found), 4), round(float(particles.binary.sharpness_at_zero(0.95, 0.75)), 4)
         (0.4907, 0.4907)
     """
-    check_instance("memory", memory, Memory, "damjax.particles.full(inputs, outputs) makes one")
+    check_memory(memory)
     check_problem(problem)
     check_count("num_iterations", num_iterations)
     check_array("tolerance", tolerance, "")

@@ -80,6 +80,11 @@ def _check_model(model: Model) -> None:
     check_instance("model", model, Model, "damjax.particles.transformer.draw_model(key, ...) draws one")
 
 
+def _check_parts(model: Model, params: Params) -> None:
+    _check_model(model)
+    check_instance("params", params, Params, "damjax.particles.transformer.zeros(model) makes them")
+
+
 def _check_tokens(name: str, tokens: Any, model: Model) -> None:
     """Raise unless the concrete ``tokens`` are among those of the model."""
     values = concrete(tokens)
@@ -186,8 +191,7 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
         >>> forward(zeros(model), model, jnp.array([0, 3, 1])).shape
         (3, 5)
     """
-    _check_model(model)
-    check_instance("params", params, Params, "damjax.particles.transformer.zeros(model) makes them")
+    _check_parts(model, params)
     check_array("tokens", tokens, "...")
     tokens = jnp.asarray(tokens)
     if tokens.ndim == 0 or not jnp.issubdtype(tokens.dtype, jnp.integer):
@@ -275,8 +279,7 @@ def margins(params: Params, model: Model, triggers: Int[ArrayLike, "k"]) -> Para
         >>> bool(found.previous.min() > 0), bool(found.key.min() > 0), bool(found.output[2:].min() > 0)
         (True, True, True)
     """
-    _check_model(model)
-    check_instance("params", params, Params, "damjax.particles.transformer.zeros(model) makes them")
+    _check_parts(model, params)
     check_array("triggers", triggers, "k")
     _check_tokens("triggers", triggers, model)
     triggers = jnp.asarray(triggers)

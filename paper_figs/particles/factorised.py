@@ -130,8 +130,8 @@ def tuned(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> tuple[Shape, ...]
     finals = iter(np.asarray(train(protocol, sweep, tuning=True)["losses"])[:, :, -1].mean(axis=1))
     best = []
     for shape in protocol.shapes:
-        rates = {np.nan_to_num(next(finals), nan=np.inf): rate for rate in shape.learning_rates}
-        best.append(shape._replace(learning_rates=(rates[min(rates)],)))
+        losses = np.nan_to_num([next(finals) for _ in shape.learning_rates], nan=np.inf)
+        best.append(shape._replace(learning_rates=(shape.learning_rates[int(losses.argmin())],)))
     return tuple(best)
 
 
