@@ -1,14 +1,18 @@
 """Checks of what a user passes in: each raises ValueError with what came, what was expected and the fix.
 
-Only concrete NumPy values come here, whoever may hold tracers asks ``_types.concrete`` first; but for ``check_array``,
-``check_function`` and ``check_instance``, which say of what kind an argument must be and look at no value.
+Only concrete NumPy values come here, whoever may hold tracers asks ``concrete`` first; but for ``check_array``,
+``check_function``, ``check_instance`` and ``check_key``, which say of what kind an argument must be, and look at no
+value.
 """
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 ROW_SUM_TOLERANCE = 1e-4
 LONGEST_SHOWN = 100  # characters of a value in a message
@@ -76,46 +80,22 @@ def check_distributions(name: str, values: np.ndarray) -> None:
         raise ValueError(f"{name} must sum to one, {found}")
 
 
-def check_delays_shape(delays: tuple[int, ...], weights: tuple[int, int]) -> None:
+def check_delays_shape(delays: tuple[int, ...], weights: tuple[int, ...], name: str = "delays") -> None:
     """Raise unless the table of round trips has one entry per entry of the weights."""
     if delays != weights:
         raise ValueError(
-            f"delays must have shape {weights}, one round trip per entry of the weights, but its shape is {delays};"
+            f"{name} must have shape {weights}, one round trip per entry of the weights, but its shape is {delays};"
             f" damjax.routing.compile_routes(graph, weights).delays is such a table, (N, K) for sparse weights"
         )
 
 
-def check_whole_delays(dtype: np.dtype) -> None:
+def check_whole_delays(dtype: np.dtype, name: str = "delays") -> None:
     """Raise unless round trips are of an integer type."""
     if not np.issubdtype(dtype, np.integer):
         raise ValueError(
-            f"delays must be integers (time steps), but their dtype is {dtype}; use .astype(int), or damjax.bounds to"
+            f"{name} must be integers (time steps), but the dtype is {dtype}; use .astype(int), or damjax.bounds to"
             f" differentiate in delays: a run has no derivative in them"
         )
-
-
-def check_delays(delays: np.ndarray, interest: np.ndarray | None, max_delay: int | None) -> None:
-    """Raise unless the round trips, integers, are even and non-negative and fit in ``max_delay``.
-
-    Args:
-        delays: (N, N) or (N, K) round trips in steps.
-        interest: booleans of that shape, the entries that count; None when they are not known yet.
-        max_delay: the longest round trip that the queues are built for; None when it is not declared.
-    """
-    relevant = np.ones(delays.shape, bool) if interest is None else interest
-    for bad, expected in (
-        (delays < 0, "non-negative"),
-        (delays % 2 != 0, "even, since a round trip is twice the hops,"),
-    ):
-        if np.any(bad & relevant):
-            agent, other = np.argwhere(bad & relevant)[0]
-            raise ValueError(
-                f"delays must be {expected} but delays[{agent}, {other}] is {delays[agent, other]};"
-                f" damjax.routing.compile_routes(graph, weights).delays is such a table"
-            )
-    longest = int(np.max(delays, where=relevant, initial=0))
-    if max_delay is not None and max_delay < longest:
-        raise ValueError(f"max_delay must be at least the longest delay, {longest}, but it is {max_delay}")
 
 
 def check_positive(name: str, number: np.ndarray, *, allow_zero: bool = False) -> None:
@@ -134,6 +114,26 @@ def check_count(name: str, number: object, *, allow_zero: bool = False) -> None:
     if not np.issubdtype(value.dtype, np.integer) or value.shape != () or value < (0 if allow_zero else 1):
         raise ValueError(
             f"{name} must be a {'non-negative' if allow_zero else 'positive'} integer, but it is {_shown(number)}"
+        )
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether it is an array of typed keys, traced or not."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def check_key(name: str, key: Any) -> None:
+    """Raise unless it is one key, traced or not, whose draws are the same however it is mapped."""
+    typed = is_key(key)
+    raw = not typed and getattr(key, "dtype", None) == np.uint32 and np.ndim(key) == 1
+    if not raw and not (typed and key.ndim == 0):
+        raise ValueError(
+            f"{name} must be one key, jax.random.key(seed), but it is {brief(key)}; map over many keys by jax.vmap"
+        )
+    if typed and str(jax.random.key_impl(key)) == "unsafe_rbg":
+        raise ValueError(
+            f"{name} must be a key whose draws do not depend on how it is mapped, of the kind threefry2x32 or rbg, but"
+            f" its kind is unsafe_rbg; jax.random.key(seed) makes one"
         )
 
 
@@ -214,3 +214,21 @@ def brief(value: object) -> str:
 def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) < LONGEST_SHOWN else f"of type {type(value).__name__}"
+
+
+def concrete(array: Any) -> np.ndarray | None:
+    """The values of ``array``, or None while it is traced: range checks see concrete values only."""
+    return None if isinstance(array, Tracer) else np.asarray(array)
+
+
+def float_dtype(dtype: jax.typing.DTypeLike | None) -> np.dtype:
+    """The dtype of random draws, jax's default float where none is asked for, or a ValueError for what is no float."""
+    if dtype is None:
+        return np.dtype(jnp.result_type(float))
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype must name a floating-point type, as 'float32' does, but it is {dtype!r}") from error
+    if not jnp.issubdtype(wanted, jnp.floating):
+        raise ValueError(f"dtype must name a floating-point type, as 'float32' does, but it is {dtype!r}")
+    return wanted

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from damjax._arrays import product
 from damjax._checks import check_count
-from damjax._contractions import product
+
+__all__ = ["FeatureMap", "identity", "positive_orthogonal", "taylor"]
 
 FeatureMap = Callable[[Float[Array, "dk"]], Float[Array, "df"]]
 

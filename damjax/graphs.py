@@ -5,6 +5,21 @@ import numpy as np
 
 from damjax._checks import check_array, check_between, check_count, check_positive
 
+__all__ = [
+    "canonical",
+    "complete",
+    "erdos_renyi",
+    "failing_links",
+    "grid",
+    "metropolis_weights",
+    "moving_geometric",
+    "paper_network",
+    "path",
+    "random_geometric",
+    "ring",
+    "star",
+]
+
 # Ten agents, thirteen links, diameter four: a ring of six with a chord, and a second loop beside it. Long routes
 # and short ones and agents of degree two to four, so that the delays of different agents differ.
 _PAPER_EDGES = (
@@ -129,6 +144,90 @@ def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
     return _with_positions(
         _connected(graph, f"erdos_renyi({num_agents}, {probability}, seed={seed})", "a larger probability")
     )
+
+
+def failing_links(graph: nx.Graph, probability: float, *, num_epochs: int, seed: int) -> list[nx.Graph]:
+    """The same network in several epochs, in each of which every link is down independently with ``probability``.
+
+    Nothing keeps what is left connected: see ``unreachable`` of ``damjax.routing.compile_timeline``.
+
+    Args:
+        graph: undirected, nodes 0..N-1.
+        probability: in [0, 1].
+        num_epochs: E.
+        seed: of the draw; the same one fails more links where ``probability`` is larger, and never others.
+
+    Returns:
+        E graphs, node attributes kept.
+
+    Raises:
+        ValueError: a probability outside of [0, 1], no seed.
+
+    Example:
+        >>> [graph.number_of_edges() for graph in failing_links(ring(8), 0.25, num_epochs=4, seed=0)]
+        [6, 5, 6, 8]
+    """
+    links = sorted(canonical(graph).edges)
+    check_array("probability", probability, "")
+    check_between("probability", np.asarray(probability), 0.0, 1.0)
+    check_count("num_epochs", num_epochs)
+    check_count("seed", seed, allow_zero=True)
+    down = np.random.default_rng(seed).random((num_epochs, len(links))) < probability
+    return [_without(graph, [link for link, fails in zip(links, row, strict=True) if fails]) for row in down]
+
+
+def moving_geometric(num_agents: int, radius: float, *, speed: float, num_epochs: int, seed: int) -> list[nx.Graph]:
+    """Agents that move in the unit square, linked when nearer than ``radius``: one random geometric graph per epoch.
+
+    Places are uniform at first; from epoch to epoch each coordinate changes by a normal draw of standard deviation
+    ``speed``, reflected at the walls, so that they stay uniform.
+
+    Args:
+        num_agents: N.
+        radius: of the links, > 0.
+        speed: at least 0.
+        num_epochs: E.
+        seed: of the draw.
+
+    Returns:
+        E graphs on the nodes 0..N-1, with their places as ``pos``. They may fall into parts: see ``unreachable`` of
+        ``damjax.routing.compile_timeline``.
+
+    Raises:
+        ValueError: a radius that is not positive, a negative speed, no seed.
+
+    Example:
+        >>> graphs = moving_geometric(12, 0.5, speed=0.1, num_epochs=3, seed=0)
+        >>> [graph.number_of_edges() for graph in graphs]
+        [27, 26, 25]
+    """
+    check_count("num_agents", num_agents)
+    check_array("radius", radius, "")
+    check_positive("radius", np.asarray(radius))
+    check_array("speed", speed, "")
+    check_positive("speed", np.asarray(speed), allow_zero=True)
+    check_count("num_epochs", num_epochs)
+    check_count("seed", seed, allow_zero=True)
+    rng = np.random.default_rng(seed)
+    walks = rng.random((num_agents, 2)) + speed * np.cumsum(
+        np.concatenate([np.zeros((1, num_agents, 2)), rng.normal(size=(num_epochs - 1, num_agents, 2))]), axis=0
+    )
+    # A walk on the line, folded into [0, 1] at every whole number, is one between two walls.
+    places = 1 - np.abs(1 - walks % 2)
+    return [_near(row, radius) for row in places]
+
+
+def _near(places: np.ndarray, radius: float) -> nx.Graph:
+    graph = nx.Graph()
+    graph.add_nodes_from((agent, {"pos": tuple(place)}) for agent, place in enumerate(places.tolist()))
+    graph.add_edges_from(nx.geometric_edges(graph, radius))
+    return graph
+
+
+def _without(graph: nx.Graph, links: list[tuple[int, int]]) -> nx.Graph:
+    rest = graph.copy()
+    rest.remove_edges_from(links)
+    return rest
 
 
 def metropolis_weights(graph: nx.Graph) -> np.ndarray:

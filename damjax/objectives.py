@@ -1,7 +1,8 @@
 """Memory objectives: convex losses whose gradient step with rate 1 is a known attention recurrence.
 
-Every objective has the form f_t(X) = l(X phi(k), v, t) + 1/2 sum D * X^2 and so the gradient r phi(k)' + D * X with
-r = dl/dz at z = X phi(k): the first part is rank one, which is why agents exchange r and phi instead of matrices.
+An ``Objective`` of a linear memory has the form f_t(X) = l(X phi(k), v, t) + 1/2 sum D * X^2 and so the gradient
+r phi(k)' + D * X with r = dl/dz at z = X phi(k): the first part is rank one, which is why agents exchange r and phi
+instead of matrices.
 
 | factory | l(z, v, t) | D | one step with rate 1 |
 |---|---|---|---|
@@ -13,23 +14,59 @@ r = dl/dz at z = X phi(k): the first part is rank one, which is why agents excha
 | ``gated_softmax_attention`` | -<z, v> / t | 1 - g (t-1)/t | ((t-1)/t) g X + (1/t) v phi' |
 | ``cross_entropy`` | log sum_j e^<u_j, z> - <z, v> | | X + (v - U' softmax(U X phi)) phi' |
 
+A ``MemoryObjective`` is a loss of a memory of any shape, any pytree of parameters (``of_memory``). Both give the value
+and the gradient of one association, and each declares by one ``kind`` what is known of its loss: how the best memory in
+hindsight is found and what bounds the slope. An object of a user's own with a method ``value`` is taken as one of whose
+loss nothing is known (``as_objective``).
+
 Source: [DAM] Table 1 and [AT]; cross-entropy is the loss of [LAM]. [AT] prints the regulariser of gated softmax
 attention as (1 - g)/(2t), whose step is not the recurrence printed beside it; the row above is the one that gives it.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
-from damjax._checks import check_array, check_function, check_gates_given, check_positive
-from damjax._contractions import product, sum_last
-from damjax._types import ArrayLike, concrete
+from damjax._arrays import norm, product, sum_last
+from damjax._checks import (
+    brief,
+    check_array,
+    check_function,
+    check_gates_given,
+    check_instance,
+    check_positive,
+    concrete,
+)
 from damjax.features import FeatureMap, identity
+from damjax.types import ArrayLike
+
+__all__ = [
+    "Gate",
+    "General",
+    "Kind",
+    "Linear",
+    "Lipschitz",
+    "MemoryLoss",
+    "MemoryObjective",
+    "Objective",
+    "Quadratic",
+    "Smooth",
+    "Time",
+    "as_objective",
+    "cross_entropy",
+    "delta_net",
+    "gated_linear_attention",
+    "gated_softmax_attention",
+    "linear_attention",
+    "normalized_softmax_attention",
+    "of_memory",
+    "softmax_attention",
+]
 
 # A scalar count of steps; inside an objective it is a float, so that 1/t keeps the memory's precision.
 Time = Any
@@ -37,34 +74,229 @@ Time = Any
 Gate = Any
 
 
+class Kind:
+    """What is known of a loss l(z, v, t) as a function of its prediction z.
+
+    It says how the best memory in hindsight is found and what bounds the slope. What a kind does not know it refuses
+    by name. One of ``Linear``, ``Quadratic``, ``Smooth``, ``Lipschitz`` and ``General``.
+
+    Attributes:
+        convex: whether l is convex in z.
+        entrywise: whether dl/dz is an affine function of z, entry by entry.
+        bounded_below: whether sums of such losses have a minimum on every closed set, bounded or not.
+        curvatures: the least and the largest eigenvalue that d2l/dz2 may have.
+    """
+
+    convex = True
+    entrywise = False
+    bounded_below = False
+
+    @property
+    def curvatures(self) -> tuple[float | ArrayLike, float | ArrayLike]:
+        """The least and the largest eigenvalue that d2l/dz2 may have."""
+        return -np.inf, np.inf
+
+    def steepest(
+        self, residual: Callable[[Float[Array, "dv"]], Float[Array, "dv"]], value: Float[Array, "dv"], reach: Array
+    ) -> Float[Array, ""]:
+        """A bound on ||dl/dz|| over ||z|| <= reach.
+
+        Args:
+            residual: dl/dz at one value and time, (dv,) -> (dv,).
+            value: v, (dv,).
+            reach: of the prediction, >= 0, ().
+
+        Raises:
+            ValueError: of this kind no such bound is known.
+        """
+        raise ValueError(
+            f"objective is of the kind {self}, of which no Lipschitz constant is known: declare the kind of its loss,"
+            f" damjax.objectives.Quadratic(curvature), Smooth(smoothness) or Lipschitz(residual_bound), if it is one"
+        )
+
+
+def _check_curvature(name: str, value: float | ArrayLike) -> None:
+    check_array(name, value, "")
+    if (curvature := concrete(value)) is not None and not curvature > 0:
+        raise ValueError(f"{name} must be positive, but it is {value}; a loss that is linear has the kind Linear()")
+
+
+@dataclass(frozen=True)
+class Linear(Kind):
+    """A loss that is linear in the prediction: where there is no ridge, its best memory lies on the boundary.
+
+    Example:
+        >>> Linear().curvatures
+        (0.0, 0.0)
+    """
+
+    entrywise = True
+
+    @property
+    def curvatures(self) -> tuple[float, float]:
+        """No curvature."""
+        return 0.0, 0.0
+
+    def steepest(
+        self, residual: Callable[[Float[Array, "dv"]], Float[Array, "dv"]], value: Float[Array, "dv"], reach: Array
+    ) -> Float[Array, ""]:
+        """||r||, which is the same everywhere."""
+        return norm(residual(jnp.zeros_like(value)))
+
+
+@dataclass(frozen=True)
+class Quadratic(Kind):
+    """A loss whose second derivative is a multiple of the identity: its best memory has a closed form.
+
+    Attributes:
+        curvature: d2l/dz2 = curvature * I, > 0; where it is 0, the kind is ``Linear``.
+
+    Example:
+        >>> Quadratic(2.0).curvatures
+        (2.0, 2.0)
+    """
+
+    curvature: float | ArrayLike
+    entrywise = True
+    bounded_below = True
+
+    def __post_init__(self) -> None:
+        """Raise unless the curvature is positive."""
+        _check_curvature("curvature", self.curvature)
+
+    @property
+    def curvatures(self) -> tuple[float | ArrayLike, float | ArrayLike]:
+        """The curvature, in every direction."""
+        return self.curvature, self.curvature
+
+    def steepest(
+        self, residual: Callable[[Float[Array, "dv"]], Float[Array, "dv"]], value: Float[Array, "dv"], reach: Array
+    ) -> Float[Array, ""]:
+        """||r(0)|| + curvature * reach, attained at z along r(0)."""
+        return norm(residual(jnp.zeros_like(value))) + self.curvature * reach
+
+
+@dataclass(frozen=True)
+class Smooth(Kind):
+    """A convex loss with a second derivative that is bounded: its best memory is found by iteration, with a gap.
+
+    Attributes:
+        smoothness: a bound on the largest eigenvalue of d2l/dz2, > 0.
+        residual_bound: a bound on ||dl/dz|| over all predictions, value (dv,) -> (), where there is one.
+
+    Example:
+        >>> Smooth(0.25).curvatures
+        (0.0, 0.25)
+    """
+
+    smoothness: float | ArrayLike
+    residual_bound: Callable[..., Float[Array, ""]] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise unless the smoothness is positive."""
+        _check_curvature("smoothness", self.smoothness)
+
+    @property
+    def curvatures(self) -> tuple[float | ArrayLike, float | ArrayLike]:
+        """From 0, since the loss is convex, to the smoothness."""
+        return 0.0, self.smoothness
+
+    def steepest(
+        self, residual: Callable[[Float[Array, "dv"]], Float[Array, "dv"]], value: Float[Array, "dv"], reach: Array
+    ) -> Float[Array, ""]:
+        """``residual_bound``, or ||r(0)|| + smoothness * reach where there is none."""
+        if self.residual_bound is not None:
+            return self.residual_bound(value)
+        smoothness = jnp.asarray(self.smoothness, value.dtype)
+        return norm(residual(jnp.zeros_like(value))) + smoothness * reach
+
+
+@dataclass(frozen=True)
+class Lipschitz(Kind):
+    """A convex loss with a slope that is bounded, and nothing else known: it has bounds, and no comparator.
+
+    Attributes:
+        residual_bound: a bound on ||dl/dz|| over all predictions, value (dv,) -> ().
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hinge = Lipschitz(lambda value: jnp.linalg.norm(value))
+        >>> float(hinge.steepest(lambda prediction: -prediction, jnp.array([3.0, 4.0]), jnp.array(1.0)))
+        5.0
+    """
+
+    residual_bound: Callable[..., Float[Array, ""]]
+
+    def steepest(
+        self, residual: Callable[[Float[Array, "dv"]], Float[Array, "dv"]], value: Float[Array, "dv"], reach: Array
+    ) -> Float[Array, ""]:
+        """``residual_bound``, wherever the prediction is."""
+        return self.residual_bound(value)
+
+
+@dataclass(frozen=True)
+class General(Kind):
+    """A loss of which nothing is known but its values and gradients; it need not be convex.
+
+    Example:
+        >>> General().steepest(lambda prediction: prediction, jnp.ones(1), jnp.array(1.0))
+        Traceback (most recent call last):
+        ValueError: objective is of the kind General(), of which no Lipschitz constant is known: ...
+    """
+
+    convex = False
+
+
+@runtime_checkable
+class MemoryLoss(Protocol):
+    """Any objective: what gives the loss of one agent's memory on one association."""
+
+    def value(self, params: Any, key: Any, value: Any, gate: Gate = None, time: Time = 1) -> Any:
+        """f_t(X), ()."""
+        ...
+
+
 class Objective(NamedTuple):
-    """A memory objective, as the parts from which every algorithm builds loss and gradient.
+    """A memory objective of linear memories, as the parts from which every algorithm builds loss and gradient.
 
     All functions take one agent's single association; batches go through ``jax.vmap``.
 
     Laws: ``residual`` is the derivative of ``loss`` in the prediction; it and ``features`` keep the dtype of what they
-    are given; ``curvature``, ``residual_bound`` and ``smoothness`` are true of the loss. One of a user's own is tried
-    where it is used, at two points, and refused with a ValueError that names the part.
+    are given; what ``kind`` says is true of the loss. One of a user's own is tried where it is used, at two points, and
+    refused with a ValueError that names the part; ``damjax.testing.check_objective`` tries it at many.
 
     Attributes:
         features: phi, key (dk,) -> (df,).
         loss: l, (prediction z (dv,), value (dv,), time ()) -> ().
         residual: dl/dz, (prediction (dv,), value (dv,), time ()) -> (dv,).
+        kind: what is known of l: ``Linear``, ``Quadratic``, ``Smooth``, ``Lipschitz`` or ``General``.
         ridge: D, (gate, time ()) -> broadcastable against (dv, df); None where there is no such term.
-        curvature: d2l/dz2 as a multiple of the identity, 0 or 1; None for a loss that is not quadratic.
         gated: whether the associations must carry gates.
-        residual_bound: a bound on ||dl/dz|| over all predictions, value (dv,) -> (), where the loss is not quadratic.
-        smoothness: a bound on the largest eigenvalue of d2l/dz2, for losses that are not quadratic.
+        linear_memory: True: the memory is a matrix X that recalls X phi(k).
     """
 
     features: FeatureMap
     loss: Callable[..., Float[Array, ""]]
     residual: Callable[..., Float[Array, "dv"]]
+    kind: Kind = General()
     ridge: Callable[[Gate, Time], Float[Array, "..."]] | None = None
-    curvature: float | None = None
     gated: bool = False
-    residual_bound: Callable[..., Float[Array, ""]] | None = None
-    smoothness: Float[Array, ""] | None = None
+    linear_memory = True
+
+    @property
+    def has_rank_one_gradient(self) -> bool:
+        """Whether gradients are r phi(k)' alone, and may be exchanged as r and phi."""
+        return self.ridge is None
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether f_t is a linear function of the memory."""
+        return isinstance(self.kind, Linear) and self.ridge is None
+
+    @property
+    def bounded_below(self) -> bool:
+        """Whether sums of f_t have a minimum on every closed set, bounded or not."""
+        return self.kind.bounded_below or (isinstance(self.kind, Linear) and self.ridge is not None)
 
     def value(
         self,
@@ -89,7 +321,7 @@ class Objective(NamedTuple):
             2.0
         """
         check_array("params", params, "dv df")
-        self._check(key, value, gate, time)
+        _check_association(self.gated, key, value, gate, time)
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         time = jnp.asarray(time, params.dtype)
         loss = self.loss(product(params, self.features(key)), value, time)
@@ -114,7 +346,7 @@ class Objective(NamedTuple):
             [[3.0, 6.0]]
         """
         check_array("params", params, "dv df")
-        self._check(key, value, gate, time)
+        _check_association(self.gated, key, value, gate, time)
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, params.dtype)
         gradient = jnp.outer(self.residual(product(params, features), value, time), features)
@@ -132,12 +364,13 @@ class Objective(NamedTuple):
     ) -> Float[Array, ""]:
         """A bound on ||grad f_t(X)||_F over ||X||_F <= radius.
 
-        Quadratic losses: (R c ||phi|| + ||r(0)||) ||phi|| + R max D, with c the curvature and r(0) the residual at
-        z = 0; attained at X along -r(0) phi' where there is no ridge or D is one number. Cross-entropy:
+        s(R ||phi||) ||phi|| + R max D, with s(rho) what ``kind`` knows of ||dl/dz|| over ||z|| <= rho. Quadratic
+        losses: (R c ||phi|| + ||r(0)||) ||phi|| + R max D, with c the curvature and r(0) the residual at z = 0;
+        attained at X along -r(0) phi' where there is no ridge or D is one number. Cross-entropy:
         max_jk ||u_j - u_k|| ||phi||, which the farthest two classes approach as the memory grows confidently wrong.
 
         Raises:
-            ValueError: a loss of one's own that declares neither curvature nor residual_bound.
+            ValueError: a loss of whose slope its kind knows nothing.
 
         Example:
             >>> import jax.numpy as jnp
@@ -147,33 +380,187 @@ class Objective(NamedTuple):
         check_array("radius", radius, "")
         if (size := concrete(radius)) is not None:
             check_positive("radius", size, allow_zero=True)
-        self._check(key, value, gate, time)
+        _check_association(self.gated, key, value, gate, time)
         key, value = jnp.asarray(key), jnp.asarray(value)
         features, time, radius = self.features(key), jnp.asarray(time, key.dtype), jnp.asarray(radius, key.dtype)
-        norm = optax.safe_norm(features, 0.0)
-        if self.curvature is not None:
-            at_zero = optax.safe_norm(self.residual(jnp.zeros_like(value), value, time), 0.0)
-            bound = (radius * self.curvature * norm + at_zero) * norm
-        elif self.residual_bound is not None:
-            bound = self.residual_bound(value) * norm
-        else:
-            raise ValueError(
-                "this objective has no Lipschitz constant in closed form: set its curvature (quadratic losses) or its"
-                " residual_bound (losses with bounded slope)"
-            )
+        length = norm(features)
+        steepest = self.kind.steepest(lambda prediction: self.residual(prediction, value, time), value, radius * length)
+        bound = steepest * length
         if self.ridge is not None:
             bound = bound + radius * jnp.max(jnp.abs(self.ridge(gate, time)))
         return bound
 
-    def _check(self, key: Any, value: Any, gate: Gate, time: Time) -> None:
-        """Raise unless they are one agent's association at one time."""
-        for name, array, axes in (("key", key, "dk"), ("value", value, "dv"), ("time", time, "")):
-            check_array(name, array, axes)
-        if (now := concrete(time)) is not None:
-            check_positive("time", now)
-        check_gates_given(self.gated, gate)
-        if self.gated:
-            check_array("gate", gate, "...")
+
+class MemoryObjective(NamedTuple):
+    """A loss of a memory of any shape: its parameters are any pytree, and its gradient is one of the same shape.
+
+    ``of_memory`` makes it of a memory and a loss of its predictions. All functions take one agent's memory and single
+    association; batches go through ``jax.vmap``.
+
+    Attributes:
+        loss: f, (params, key (dk,), value (dv,), gate, time ()) -> ().
+        slope: grad f in the parameters, of the same arguments.
+        gated: whether the associations must carry gates.
+        kind: ``General()``: neither a best memory in hindsight nor a bound on the slope is known.
+        linear_memory: False: nothing is known of the memory's shape.
+        has_rank_one_gradient: False: gradients are exchanged as they are.
+    """
+
+    loss: Callable[..., Float[Array, ""]]
+    slope: Callable[..., Any]
+    gated: bool = False
+    kind = General()
+    linear_memory = False
+    has_rank_one_gradient = False
+
+    def value(
+        self,
+        params: Any,
+        key: Float[ArrayLike, "dk"],
+        value: Float[ArrayLike, "dv"],
+        gate: Gate = None,
+        time: Time = 1,
+    ) -> Float[Array, ""]:
+        """f_t(X), of one agent's memory.
+
+        Args:
+            params: X, any pytree of floating-point arrays.
+            key: k, (dk,).
+            value: v, (dv,).
+            gate: as the loss wants it; ignored by objectives without a gate.
+            time: t, 1-based.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> memory = {"scale": jnp.array(2.0)}
+            >>> objective = of_memory(lambda params, key: params["scale"] * key, lambda z, v, t: jnp.sum((z - v) ** 2))
+            >>> float(objective.value(memory, jnp.array([3.0]), jnp.array([5.0])))
+            1.0
+        """
+        return self.loss(*self._arguments(params, key, value, gate, time))
+
+    def gradient(
+        self,
+        params: Any,
+        key: Float[ArrayLike, "dk"],
+        value: Float[ArrayLike, "dv"],
+        gate: Gate = None,
+        time: Time = 1,
+    ) -> Any:
+        """Grad f_t(X), a pytree as ``params``; arguments as for ``value``.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> memory = {"scale": jnp.array(2.0)}
+            >>> objective = of_memory(lambda params, key: params["scale"] * key, lambda z, v, t: jnp.sum((z - v) ** 2))
+            >>> float(objective.gradient(memory, jnp.array([3.0]), jnp.array([5.0]))["scale"])  # 2 (6 - 5) 3
+            6.0
+        """
+        return self.slope(*self._arguments(params, key, value, gate, time))
+
+    def _arguments(self, params: Any, key: Any, value: Any, gate: Gate, time: Time) -> tuple[Any, ...]:
+        """The arguments of loss and slope as arrays, once they are checked."""
+        _check_association(self.gated, key, value, gate, time)
+        params = jax.tree.map(jnp.asarray, params)
+        key, value = jnp.asarray(key), jnp.asarray(value)
+        return params, key, value, gate, jnp.asarray(time, value.dtype)
+
+
+def _check_association(gated: bool, key: Any, value: Any, gate: Gate, time: Time) -> None:
+    """Raise unless they are one agent's association at one time."""
+    for name, array, axes in (("key", key, "dk"), ("value", value, "dv"), ("time", time, "")):
+        check_array(name, array, axes)
+    if (now := concrete(time)) is not None:
+        check_positive("time", now)
+    check_gates_given(gated, gate)
+    if gated:
+        check_array("gate", gate, "...")
+
+
+def of_memory(
+    apply: Callable[[Any, Array], Array], loss: Callable[..., Float[Array, ""]], *, gated: bool = False
+) -> MemoryObjective:
+    """The objective of a memory of any shape: f_t(X) = l(apply(X, k), v, t), with the gradient of ``jax.grad``.
+
+    Args:
+        apply: the prediction of one memory for one cue, (params, key (dk,)) -> prediction; params any pytree.
+        loss: l, (prediction, value (dv,), time ()) -> (); with ``gated``, (prediction, value, time, gate) -> ().
+        gated: whether the associations must carry gates, which the loss then takes.
+
+    Returns:
+        A MemoryObjective. No best memory in hindsight and no bound on the slope is known of it.
+
+    Raises:
+        ValueError: an ``apply`` or a ``loss`` that cannot be called with these arguments.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> apply = lambda params, key: params["out"] @ jnp.tanh(params["hidden"] @ key)
+        >>> objective = of_memory(apply, lambda prediction, value, time: jnp.sum((prediction - value) ** 2))
+        >>> memory = {"hidden": jnp.ones((4, 2)), "out": jnp.zeros((1, 4))}
+        >>> float(objective.value(memory, jnp.ones(2), jnp.ones(1)))
+        1.0
+        >>> objective.gradient(memory, jnp.ones(2), jnp.ones(1))["out"].shape
+        (1, 4)
+    """
+    check_function("apply", apply, "params, key", "it gives one memory's prediction for one cue")
+    arguments = "prediction, value, time, gate" if gated else "prediction, value, time"
+    check_function("loss", loss, arguments, "it gives one number; with gated=True it takes the gate last")
+
+    def of_params(params: Any, key: Array, value: Array, gate: Gate, time: Array) -> Float[Array, ""]:
+        last = (gate,) if gated else ()
+        return loss(apply(params, key), value, time, *last)
+
+    return MemoryObjective(of_params, jax.grad(of_params), gated)
+
+
+def as_objective(objective: Any) -> Objective | MemoryObjective:
+    """An objective as algorithms use it; of an object of one's own, with ``value`` and perhaps ``gradient``, one too.
+
+    Args:
+        objective: what a factory of this module gives, or any object with
+            ``value(params, key, value, gate, time) -> ()``, of memories that are any pytree; its ``gradient``, of the
+            same arguments, is that of ``jax.grad`` where it has none, and ``gated`` is False where it does not say so.
+
+    Returns:
+        What a factory gave, as it is; else a MemoryObjective.
+
+    Raises:
+        ValueError: an object without a method ``value``; an Objective whose kind is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> class Distance:
+        ...     def value(self, params, key, value, gate, time):
+        ...         return jnp.sum((params - value) ** 2)
+        >>> as_objective(Distance()).gradient(jnp.zeros(2), jnp.ones(1), jnp.ones(2)).tolist()
+        [-2.0, -2.0]
+        >>> as_objective(delta_net()).linear_memory
+        True
+    """
+    if isinstance(objective, Objective):
+        check_instance(
+            "objective.kind", objective.kind, Kind, "damjax.objectives.Quadratic(curvature) is one, General() another"
+        )
+    if isinstance(objective, Objective | MemoryObjective):
+        return objective
+    if isinstance(objective, type) or not callable(getattr(objective, "value", None)):
+        raise ValueError(
+            f"objective must have a method value(params, key, value, gate, time) -> (), but it is {brief(objective)};"
+            f" call a factory of damjax.objectives, such as delta_net() or of_memory(apply, loss)"
+        )
+    gradient = getattr(objective, "gradient", None) or jax.grad(objective.value)
+    for name, method in (("value", objective.value), ("gradient", gradient)):
+        check_function(
+            f"objective.{name}", method, "params, key, value, gate, time", "agents pass these, in this order"
+        )
+    return MemoryObjective(objective.value, gradient, bool(getattr(objective, "gated", False)))
+
+
+def _together(objective: Objective) -> Objective:
+    """An objective of this module; its loss remembers the parts it was made with, since other ones may not fit."""
+    vars(objective.loss)["made_with"] = (objective.residual, objective.ridge, objective.kind)
+    return objective
 
 
 def linear_attention() -> Objective:
@@ -207,11 +594,13 @@ def delta_net() -> Objective:
         >>> float(delta_net().value(jnp.zeros((2, 2)), jnp.ones(2), jnp.array([1.0, 1.0])))
         1.0
     """
-    return Objective(
-        features=identity,
-        loss=lambda prediction, value, time: 0.5 * sum_last((prediction - value) ** 2),
-        residual=lambda prediction, value, time: prediction - value,
-        curvature=1.0,
+    return _together(
+        Objective(
+            features=identity,
+            loss=lambda prediction, value, time: 0.5 * sum_last((prediction - value) ** 2),
+            residual=lambda prediction, value, time: prediction - value,
+            kind=Quadratic(1.0),
+        )
     )
 
 
@@ -322,13 +711,14 @@ def cross_entropy(outputs: Float[ArrayLike, "M dv"], feature_map: FeatureMap = i
         return jnp.maximum(widest.astype(value.dtype), farthest)
 
     widest = jnp.sqrt(jnp.max(jnp.sum((embeddings[:, None] - embeddings[None, :]) ** 2, axis=-1)))
-    return Objective(
-        features=feature_map,
-        loss=lambda prediction, value, time: jax.nn.logsumexp(logits(prediction)) - sum_last(prediction * value),
-        residual=residual,
-        residual_bound=slope_bound,
-        # d2l/dz2 is the covariance of u_j under p, and no distribution on an interval of this width varies more.
-        smoothness=widest**2 / 4,
+    return _together(
+        Objective(
+            features=feature_map,
+            loss=lambda prediction, value, time: jax.nn.logsumexp(logits(prediction)) - sum_last(prediction * value),
+            residual=residual,
+            # d2l/dz2 is the covariance of u_j under p, and no distribution on an interval of this width varies more.
+            kind=Smooth(widest**2 / 4, slope_bound),
+        )
     )
 
 
@@ -352,4 +742,4 @@ def _correlation(
     def loss(prediction, value, time):
         return sum_last(prediction * residual(prediction, value, time))
 
-    return Objective(feature_map, loss, residual, ridge, curvature=0.0, gated=gated)
+    return _together(Objective(feature_map, loss, residual, Linear(), ridge, gated))

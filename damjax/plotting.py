@@ -15,6 +15,8 @@ from matplotlib.ticker import LogFormatterMathtext, NullFormatter, StrMethodForm
 
 from damjax.routing import Routes
 
+__all__ = ["curves", "log_axis", "mean_interval", "median_interval", "network", "style"]
+
 # Colours of clearly different lightness (Okabe and Ito's, safe for the colour-blind); marker and dash tell them apart
 # where colour is lost.
 STYLES = (
@@ -124,8 +126,8 @@ def curves(
         raise ValueError(f"samples must hold at most {len(STYLES)} curves, which is all that can be told apart in grey")
     for style, (name, values) in zip(STYLES, samples.items(), strict=False):
         censored = math.isfinite(limit)
-        found = median_interval(values, limit=limit) if censored else mean_interval(values, positive=positive)
-        middle, low, high = np.minimum(found, limit)
+        interval = median_interval(values, limit=limit) if censored else mean_interval(values, positive=positive)
+        middle, low, high = np.minimum(interval, limit)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
         (line,) = axes.plot(x, middle, label=name, markersize=3.5, linewidth=1.3)
         line.set(**style)
@@ -180,8 +182,8 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
     columns = np.flatnonzero(routes.hops[agent] >= 0)
     nodes = columns if routes.agents is None else routes.agents[agent, columns]
     delays = dict(zip(nodes.tolist(), routes.delays[agent, columns].tolist(), strict=True))
-    wanted = [node for node in graph if node in delays and node != agent]
-    other = [node for node in graph if node not in delays and node != agent]
+    interests = [node for node in graph if node in delays and node != agent]
+    others = [node for node in graph if node not in delays and node != agent]
     nx.draw_networkx_edges(graph, positions, ax=axes, edge_color="0.75", width=1.0)
     nx.draw_networkx_edges(
         nx.DiGraph(routes.trees[agent]),
@@ -192,14 +194,14 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
         arrowsize=11,
         node_size=260,
     )
-    for nodes, face, edge in (([agent], "#E69F00", "black"), (wanted, "white", "black"), (other, "0.9", "0.6")):
+    for nodes, face, edge in (([agent], "#E69F00", "black"), (interests, "white", "black"), (others, "0.9", "0.6")):
         nx.draw_networkx_nodes(
             graph, positions, nodelist=nodes, ax=axes, node_color=face, edgecolors=edge, node_size=260
         )
     nx.draw_networkx_labels(graph, positions, ax=axes, font_size=8)
     axes.margins(0.12)
     axes.set_axis_off()
-    for node, offset in zip(wanted, _free_places(axes, graph, positions, wanted), strict=True):
+    for node, offset in zip(interests, _free_places(axes, graph, positions, interests), strict=True):
         text = rf"$\tau={delays[node]}$"
         place = {"xytext": offset, "textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 7.5}
         x, y = positions[node]

@@ -10,8 +10,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from damjax._checks import check_positive
-from damjax._types import ArrayLike, Schedule, concrete
+from damjax._checks import check_positive, concrete
+from damjax.types import ArrayLike, Schedule
+
+__all__ = ["inverse_sqrt", "power"]
 
 
 def inverse_sqrt(scale: float | ArrayLike) -> Schedule:

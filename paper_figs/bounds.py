@@ -1,44 +1,53 @@
 """Regret, its certificate and the three bounds, on random and on adversarial data, and a step of a proof that fails."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import matplotlib as mpl
 import networkx as nx
 import numpy as np
-from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output, _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._problems import Protocol, Setting, draw_case
-from paper_figs._sweeps import Sweep
-from paper_figs._theory import CURVES, PROTOCOL, QUICK, REGRET, adversarial, measure, movement
+from paper_figs import theory
+from paper_figs.figure import Figure, Picture
 from paper_figs.figure_1 import horizons
+from paper_figs.panels import DECADES, POWERS, TIMES, Panel, letter, note
+from paper_figs.problems import Setting, draw_case, facts
+from paper_figs.sweeps import Sweep, quiet
+from paper_figs.theory import CURVES, REGRET, adversarial, measure, movement
 
-PATH_LENGTHS = (2, 3, 5, 9, 17)
 ADVERSARIAL_DELAY = 8
-ADVERSARIAL_DELAYS = (0, 2, 4, 8, 16, 32, 64)
 MOVEMENT_DELAYS = (8, 64)
+
+
+@dataclass(frozen=True)
+class Protocol(theory.Protocol):
+    """How every run of the figure is made; the delays, in steps, have ADVERSARIAL_DELAY among them."""
+
+    path_lengths: tuple[int, ...] = (2, 3, 5, 9, 17)
+    adversarial_delays: tuple[int, ...] = (0, 2, 4, 8, 16, 32, 64)
+
+
+QUICK = theory.QUICK | {"path_lengths": (2,), "adversarial_delays": (0, 2, 4, 8)}
 CLAIM = "No bound is exceeded, an adversary comes within about a factor of four; a step of the printed proof fails"
 
 
-def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
-    steps = protocol.num_steps
-    lengths, taus = (PATH_LENGTHS[:1], ADVERSARIAL_DELAYS[:4]) if quick else (PATH_LENGTHS, ADVERSARIAL_DELAYS)
+    steps, taus = protocol.num_steps, protocol.adversarial_delays
 
     def random(name: str, graph: nx.Graph, times: Sequence[int]) -> tuple[dict[str, np.ndarray], float]:
         """The curves, (S, H), and the median over seeds of the longest round trip."""
         case = draw_case(graph, protocol, [Setting()])
-        found = measure(name, case, [1.0], horizons=times, sweep=sweep)
+        curves = measure(name, case, [1.0], horizons=times, sweep=sweep)
         longest = case.problems.delays.max(axis=(1, 2, 3))
-        return {curve: values[:, 0] for curve, values in found.items()}, np.median(longest)
+        return {curve: values[:, 0] for curve, values in curves.items()}, np.median(longest)
 
     times = horizons(steps)
     by_time, _ = random("network", damjax.graphs.paper_network(), times)
     by_length, longest = zip(
-        *(random(f"path_{length}", damjax.graphs.path(length), [steps]) for length in lengths), strict=True
+        *(random(f"path_{length}", damjax.graphs.path(length), [steps]) for length in protocol.path_lengths),
+        strict=True,
     )
 
     # Each delay at the end of its last whole block, and one of them at the ends of more.
@@ -71,8 +80,8 @@ def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.q
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol) -> Figure:
-    """The figure from its numbers."""
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
     titles = {
         "time": "ten agents, random data",
         "delay": f"growing paths, random data, T = {protocol.num_steps}",
@@ -80,32 +89,29 @@ def draw(panels: Mapping[str, Panel], protocol) -> Figure:
         "adversarial_delay": f"one interest, adversarial data, T near {protocol.num_steps}",
         "movement": "a step of the proof, printed (A-14a) and mended",
     }
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(12.5, 6.6), layout="constrained")
-        *grid, last = figure.subplots(2, 3).flat
-        for axes, (kind, title) in zip(grid, titles.items(), strict=True):
-            ticks = _panels.DECADES if "adversarial" in kind else _panels.POWERS
-            ylabel = "left side / right side" if kind == "movement" else REGRET
-            _panels.draw(axes, panels[kind], title, ylabel, ticks=ticks)
-            if "delay" in kind:
-                axes.set_xscale("symlog", base=2, linthresh=2)
-                axes.set_xticks(panels[kind].x, [f"{x:g}" for x in panels[kind].x])
-            else:
-                plotting.log_axis(axes.xaxis, _panels.TIMES)
-        grid[-1].axhline(1, color="0.4", linewidth=0.8)
-        grid[-1].text(0.01, 1.02, "fails above", fontsize=7, transform=grid[-1].get_yaxis_transform())
-        grid[-1].legend(fontsize=7)
-        last.set_axis_off()
-        last.legend(*grid[0].get_legend_handles_labels(), loc="center", title="(a) to (d)")
-        _panels.letter(grid)
-        note = (
-            f"Mean and 95% interval over {protocol.num_seeds} seeds (a, b); the adversary is deterministic (c, d)."
-            " DAM-TOGD with the rate constant that minimises the weighted-delay bound.\n(e) How far the memory moves"
-            " while a question is out, over what the proof says: one interest, the same unit loss at every step,"
-            r" $\eta_t$ = (steps since the first arrival)$^{-1/2}$."
-        )
-        figure.text(0.0, -0.01, note, fontsize=7, va="top")
-    return figure
+    *grid, last = figure.subplots(2, 3).flat
+    for axes, (kind, title) in zip(grid, titles.items(), strict=True):
+        ticks = DECADES if "adversarial" in kind else POWERS
+        ylabel = "left side / right side" if kind == "movement" else REGRET
+        panels[kind].draw(axes, title, ylabel, ticks=ticks)
+        if "delay" in kind:
+            axes.set_xscale("symlog", base=2, linthresh=2)
+            axes.set_xticks(panels[kind].x, [f"{x:g}" for x in panels[kind].x])
+        else:
+            plotting.log_axis(axes.xaxis, TIMES)
+    grid[-1].axhline(1, color="0.4", linewidth=0.8)
+    grid[-1].text(0.01, 1.02, "fails above", fontsize=7, transform=grid[-1].get_yaxis_transform())
+    grid[-1].legend(fontsize=7)
+    last.set_axis_off()
+    last.legend(*grid[0].get_legend_handles_labels(), loc="center", title="(a) to (d)")
+    letter(grid)
+    note(
+        figure,
+        f"Mean and 95% interval over {protocol.num_seeds} seeds (a, b); the adversary is deterministic (c, d)."
+        " DAM-TOGD with the rate constant that minimises the weighted-delay bound.\n(e) How far the memory moves"
+        " while a question is out, over what the proof says: one interest, the same unit loss at every step,"
+        r" $\eta_t$ = (steps since the first arrival)$^{-1/2}$.",
+    )
 
 
-make = _output.maker("bounds", PROTOCOL, QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("bounds", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (12.5, 6.6), facts=facts)

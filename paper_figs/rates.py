@@ -1,31 +1,43 @@
 """Regret and its bounds against the rate constant, with the minimum of each and the closed form of the bound's."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import damjax
 from damjax import plotting
-from paper_figs import _output, _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._problems import Protocol, Setting, draw_case
-from paper_figs._sweeps import Sweep
-from paper_figs._theory import PROTOCOL, QUICK, REGRET, adversarial, measure
+from paper_figs import theory
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import DECADES, POWERS, Panel, letter, note
+from paper_figs.problems import Setting, draw_case, facts
+from paper_figs.sweeps import Sweep, quiet
+from paper_figs.theory import REGRET, adversarial, measure
 
 SHOWN = ("regret", "certificate", "weighted-delay bound")
-FACTORS = tuple(float(f) for f in np.geomspace(1 / 16, 256, 25))
-ADVERSARIAL_FACTORS = tuple(float(f) for f in np.geomspace(1 / 16, 16, 13))
 ADVERSARIAL_DELAY = 8
+
+
+@dataclass(frozen=True)
+class Protocol(theory.Protocol):
+    """How every run of the figure is made; rate constants are multiples of the one that minimises the bound."""
+
+    factors: tuple[float, ...] = tuple(float(f) for f in np.geomspace(1 / 16, 256, 25))
+    adversarial_factors: tuple[float, ...] = tuple(float(f) for f in np.geomspace(1 / 16, 16, 13))
+
+
+QUICK = theory.QUICK | {
+    "factors": Protocol.factors[::6],
+    "adversarial_factors": Protocol.adversarial_factors[::4],
+}
 CLAIM = "Against the adversary no rate constant helps; on random data the best is far above the bound's"
 
 
-def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
     graph = damjax.graphs.paper_network()
-    factors, others = (FACTORS[::6], ADVERSARIAL_FACTORS[::4]) if quick else (FACTORS, ADVERSARIAL_FACTORS)
+    factors, others = protocol.factors, protocol.adversarial_factors
     case = draw_case(graph, protocol, [Setting()])
     random = measure("random", case, factors, horizons=[protocol.num_steps], sweep=sweep)
     horizon = (ADVERSARIAL_DELAY + 1) * (protocol.num_steps // (ADVERSARIAL_DELAY + 1))
@@ -37,31 +49,28 @@ def compute(protocol: Protocol, *, quick: bool = False, sweep: Sweep = _sweeps.q
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol) -> Figure:
-    """The figure from its numbers."""
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
     titles = {
         "random": f"ten agents, random data, T = {protocol.num_steps}",
         "adversarial": rf"one interest, adversarial data, $\tau$ = {ADVERSARIAL_DELAY}",
     }
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(8.6, 3.6), layout="constrained")
-        for axes, (kind, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-            panel = panels[kind]
-            ticks = _panels.DECADES if kind == "adversarial" else _panels.POWERS
-            _panels.draw(axes, panel, title, REGRET, ticks=ticks)
-            plotting.log_axis(axes.xaxis, tuple(4.0**power for power in range(-2, 5)))
-            axes.margins(y=0.12)
-            axes.axvline(1, color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
-            for style, name in zip(plotting.STYLES, SHOWN, strict=False):
-                _mark_least(axes, panel.x, panel.samples[name].mean(axis=0), style["color"])
-        figure.axes[0].legend()
-        _panels.letter(figure.axes)
-        note = (
-            f"Mean and 95% interval over {protocol.num_seeds} seeds (a); the adversary is deterministic (b). Stars:"
-            r" the least of each curve. Dotted: $c^* = B / (2 \bar L \sqrt{1/2 + \bar\tau})$."
-        )
-        figure.text(0.0, -0.02, note, fontsize=7, va="top")
-    return figure
+    for axes, (kind, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        panel = panels[kind]
+        ticks = DECADES if kind == "adversarial" else POWERS
+        panel.draw(axes, title, REGRET, ticks=ticks)
+        plotting.log_axis(axes.xaxis, tuple(4.0**power for power in range(-2, 5)))
+        axes.margins(y=0.12)
+        axes.axvline(1, color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
+        for style, name in zip(plotting.STYLES, SHOWN, strict=False):
+            _mark_least(axes, panel.x, panel.samples[name].mean(axis=0), style["color"])
+    figure.axes[0].legend()
+    letter(figure.axes)
+    note(
+        figure,
+        f"Mean and 95% interval over {protocol.num_seeds} seeds (a); the adversary is deterministic (b). Stars:"
+        r" the least of each curve. Dotted: $c^* = B / (2 \bar L \sqrt{1/2 + \bar\tau})$.",
+    )
 
 
 def _mark_least(axes: Axes, x: np.ndarray, values: np.ndarray, color: str) -> None:
@@ -74,4 +83,4 @@ def _mark_least(axes: Axes, x: np.ndarray, values: np.ndarray, color: str) -> No
     axes.annotate(f"{x[best]:.3g}", (x[best], values[best]), color=color, **place)
 
 
-make = _output.maker("rates", PROTOCOL, QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("rates", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (8.6, 3.6), facts=facts)

@@ -7,7 +7,8 @@
 # The same program starts once per task. The tasks find each other through jax.distributed, each computes its share of
 # every sweep on all of its cores (or its GPU), and adds what it finishes to the store, which must lie on a disk that
 # they share. When the job is stopped by its time limit or a crash, submit it again: it goes on where it was.
-# A sweep of your own needs one line, jax.distributed.initialize(), before anything is computed.
+# A sweep of your own needs a store and one line, jax.distributed.initialize(), before anything is computed; or none,
+# where tasks need not end with the whole result: damjax.sweep(..., store=..., part=(i, n)), say in a job array.
 #
 #SBATCH --job-name=damjax
 #SBATCH --nodes=4

@@ -20,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import damjax
-from damjax import _contractions as contractions
-from damjax._layouts import as_interests
-from damjax.comparators import Moments, best
-from damjax.hindsight import _interests, _samples, _weighted_loss, moments
+from damjax import _arrays as contractions
+from damjax.hindsight import moments
+from damjax.hindsight.quadratic import Moments, best
+from damjax.hindsight.samples import _cumulative_loss, samples
 from damjax.particles import Problem, one_hot
 from damjax.particles import loss as particle_loss
 from damjax.particles import step as particle_step
+from damjax.weights.interests import as_interests
 from tests.cases import OBJECTIVES
 
 SIZES = ((352, 10, 5), (1, 10, 5), (7, 10, 5), (88, 10, 5), (352, 3, 2), (352, 16, 16))
@@ -150,13 +151,14 @@ def hindsight(name: str, *, constant: bool) -> Callable[..., Any]:
         objective, now = objective_of(name, keys.shape[-1]), associations(name, keys, values, gates)
         stream = stream_of(now, (1.0, 0.5, -0.7))
         weights = uniform(weights) if constant else weights
-        if objective.curvature is None:
+        if not objective.kind.entrywise:
             share = jnp.stack([weights[0]] * 2 + [0 * weights[0]])
-            loss, gradient, steepness = _weighted_loss(objective, _samples(objective, stream, 3), share)
+            sources = samples(objective, stream, [3])
+            loss, gradient, steepness = _cumulative_loss(objective, share, sources.features, sources.values, None)
             return loss(params[0]), gradient(params[0]), steepness
         found = []
         for horizons in ([1], [1, 3]):
-            total = _interests(moments(objective, stream, horizons), weights, BALL)
+            total = moments(objective, stream, horizons).weighted_sum(as_interests("weights", weights))
             memories = jnp.broadcast_to(params, total.linear.shape)
             found.append((total, total.value(memories), total.gradient(memories)))
         return found
@@ -233,51 +235,57 @@ SUMS: dict[str, Sum] = {
     "sum_squares, many": Sum(many((70, 3)), contractions.sum_squares, lambda x: (x**2).sum(axis=(1, 2))),
     "total": Sum(
         weights_and("ndd"),
-        of_interests(lambda interests, x: interests.total(x)),
+        of_interests(lambda interests, x: interests.weighted_sum(x)),
         lambda w, x: np.einsum("bnm,bmij->bnij", w, x),
     ),
     "total of what all hold": Sum(
         weights_and("1dd"),
-        of_interests(lambda interests, x: interests.total(x)),
+        of_interests(lambda interests, x: interests.weighted_sum(x)),
         lambda w, x: w.sum(axis=2)[:, :, None, None] * x,
     ),
     "total of what all hold, summed": Sum(
         weights_and("ndd", "1"),
-        of_interests(lambda interests, x, y: jnp.sum(interests.total(jnp.broadcast_to(y[:, None], x.shape)) * x)),
+        of_interests(
+            lambda interests, x, y: jnp.sum(interests.weighted_sum(jnp.broadcast_to(y[:, None], x.shape)) * x)
+        ),
         lambda w, x, y: np.einsum("bnm,bnij->b", w, x) * y[:, 0],
     ),
     "total of one number each, summed": Sum(
         weights_and("ndd", "n"),
-        of_interests(lambda interests, x, y: jnp.sum(interests.total(y[:, None, None]) * x**2, axis=(1, 2))),
+        of_interests(lambda interests, x, y: jnp.sum(interests.weighted_sum(y[:, None, None]) * x**2, axis=(1, 2))),
         lambda w, x, y: np.einsum("bnm,bm,bnij->bn", w, y, x**2),
     ),
     "total, uniform weights": Sum(
         weights_and("ndd"),
-        of_interests(lambda interests, x: jnp.sum(interests.total(x) * x, axis=(1, 2)), uniform),
+        of_interests(lambda interests, x: jnp.sum(interests.weighted_sum(x) * x, axis=(1, 2)), uniform),
         lambda w, x: np.einsum("bij,bnij->bn", x.mean(axis=1), x),
     ),
     "total, edge list": Sum(
         weights_and("ndd"),
-        of_interests(lambda interests, x: interests.total(x), edges),
+        of_interests(lambda interests, x: interests.weighted_sum(x), edges),
         lambda w, x: np.einsum("bnm,bmij->bnij", w, x),
     ),
     "recalled, edge list": Sum(
         weights_and("ndd", "nd"),
-        of_interests(lambda interests, x, phi: interests.recalled(x, phi, jnp.asarray(1)), edges),
+        of_interests(lambda interests, x, phi: interests.predictions(x, phi, jnp.asarray(1)), edges),
     ),
     "gradient": Sum(
         weights_and("nnd", "nd"),
-        of_interests(lambda interests, r, phi: interests.gradient(r, interests.heard(phi), jnp.asarray(1))),
+        of_interests(lambda interests, r, phi: interests.weighted_outer(r, interests.gather(phi), jnp.asarray(1))),
         lambda w, r, phi: np.einsum("bnm,bnmi,bmj->bnij", w, r, phi),
     ),
     "gradient, uniform weights": Sum(
         weights_and("nnd", "nd"),
-        of_interests(lambda interests, r, phi: interests.gradient(r, interests.heard(phi), jnp.asarray(1)), uniform),
+        of_interests(
+            lambda interests, r, phi: interests.weighted_outer(r, interests.gather(phi), jnp.asarray(1)), uniform
+        ),
         lambda w, r, phi: np.einsum("bnmi,bmj->bnij", r, phi) / w.shape[1],
     ),
     "gradient, edge list": Sum(
         weights_and("nnd", "nd"),
-        of_interests(lambda interests, r, phi: interests.gradient(r, interests.heard(phi), jnp.asarray(1)), edges),
+        of_interests(
+            lambda interests, r, phi: interests.weighted_outer(r, interests.gather(phi), jnp.asarray(1)), edges
+        ),
     ),
     "projection": Sum(normal("ndd"), jax.vmap(BALL.project)),
     "least loss": Sum(normal("dd", "dd"), least_loss),

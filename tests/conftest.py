@@ -29,7 +29,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from damjax._contractions import sums_go_wrong  # noqa: E402
+from damjax._compiler import sums_go_wrong  # noqa: E402
 
 # What promotes in silence hides mistakes.
 jax.config.update("jax_numpy_rank_promotion", "raise")

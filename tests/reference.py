@@ -2,11 +2,11 @@
 
 In DAM-TOGD every agent keeps its own associations; a query carries a memory down the tree, one link a step, and is
 copied at the branches; a member answers with the gradient on the association that it stored when the query set out;
-the answer climbs back, one link a step.
+the answer climbs back, one link a step. ``delayed`` is the same with answers that take any time, or are lost.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -184,3 +184,72 @@ def dam_togd(problem, weights, trees, params, *, rate, project):
         trajectory.append(params.copy())
         applied.append(count)
     return np.stack(trajectory), np.stack(applied)
+
+
+class Delayed(NamedTuple):
+    """What a run with delays did, step by step: memories X_1..X_{T+1}, and per step and agent, (T, N), what arrived.
+
+    ``oldest`` and ``mean_age`` are -1 where nothing arrived; ``lost`` counts questions of the step without an answer;
+    ``variance`` is what making up for losses adds to the squared norm, 0 where nothing is made up for.
+    """
+
+    params: np.ndarray
+    numbers: np.ndarray
+    oldest: np.ndarray
+    mean_age: np.ndarray
+    lost: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass
+class Answer:
+    """A gradient on its way to ``owner``, which may be overtaken by later ones and meet several others."""
+
+    owner: int
+    asked: int
+    due: int
+    gradient: np.ndarray
+
+
+def delayed(problem, weights, round_trips, params, *, rate, project, max_delay=np.inf, chances=None):
+    """Descent on gradients that arrive whenever they do, message by message.
+
+    ``round_trips(time)`` gives those of the questions of a step, (N, N), negative for what is lost; what is later than
+    ``max_delay`` is lost too. With ``chances(time)``, the probabilities of an arrival, each weighs w_nm over its own.
+    """
+    agents = range(len(params))
+    params, trajectory, under_way, seen = params.copy(), [params.copy()], [], []
+    clocks = [0] * len(params)
+    for time in range(1, problem.num_steps + 1):
+        delays, certainty = round_trips(time), 1.0 if chances is None else chances(time)
+        certainty = np.broadcast_to(certainty, weights.shape)
+        lost, variance = [0] * len(params), [0.0] * len(params)
+        for n in agents:
+            for m in np.flatnonzero(weights[n]):
+                answer = problem.gradient(params[n], m, time)
+                variance[n] += weights[n, m] ** 2 * (1 / certainty[n, m] - 1) * np.sum(answer**2)
+                if 0 <= delays[n, m] <= max_delay:
+                    answer = weights[n, m] / certainty[n, m] * answer
+                    under_way.append(Answer(n, time, time + int(delays[n, m]), answer))
+                else:
+                    lost[n] += 1
+        arrived = [answer for answer in under_way if answer.due == time]
+        under_way = [answer for answer in under_way if answer.due > time]
+        after, ages = params.copy(), [[time - answer.asked for answer in arrived if answer.owner == n] for n in agents]
+        for n in agents:
+            mine = [answer.gradient for answer in arrived if answer.owner == n]
+            clocks[n] += bool(mine or clocks[n])
+            if mine:
+                after[n] = project(params[n] - rate(clocks[n]) * sum(mine))
+        seen.append(
+            (
+                [len(own) for own in ages],
+                [max(own, default=-1) for own in ages],
+                [np.mean(own) if own else -1.0 for own in ages],
+                lost,
+                variance,
+            )
+        )
+        params = after
+        trajectory.append(params.copy())
+    return Delayed(np.stack(trajectory), *map(np.array, zip(*seen, strict=True)))

@@ -10,7 +10,7 @@ import jax
 import pytest
 from packaging.version import Version
 
-from damjax._contractions import LAST_RIGHT_JAXLIB, sums_go_wrong
+from damjax._compiler import LAST_RIGHT_JAXLIB, sums_go_wrong
 from tests.canary import SIZES, SUMS, TOLERANCE, errors, mappings, sizes_of, wrong
 
 pytestmark = [pytest.mark.optimized, pytest.mark.usefixtures("untyped")]
@@ -47,7 +47,7 @@ def test_a_wrong_sum_is_noticed():
 
 
 def warnings_of_import(environment):
-    code = "import warnings; warnings.simplefilter('always'); import damjax; import damjax.sweep, damjax"
+    code = "import warnings; warnings.simplefilter('always'); import damjax; import damjax.sweeps, damjax"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | environment,

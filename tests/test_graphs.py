@@ -52,3 +52,22 @@ def test_bad_input():
         graphs.metropolis_weights(nx.Graph([("a", "b")]))
     with pytest.raises(ValueError, match=r"agents \[1\] have one"):
         graphs.metropolis_weights(nx.Graph([(0, 1), (1, 1)]))
+
+
+def test_networks_that_change():
+    """The chance of a link, the same draws for every chance, and places that stay in the square and move."""
+    whole = graphs.grid(5, 5)
+    some, more = (graphs.failing_links(whole, p, num_epochs=200, seed=3) for p in (0.2, 0.5))
+    up = [np.mean([graph.number_of_edges() for graph in each]) / whole.number_of_edges() for each in (some, more)]
+    np.testing.assert_allclose(up, [0.8, 0.5], atol=0.02)
+    assert all(set(few.edges) <= set(many.edges) <= set(whole.edges) for many, few in zip(some, more, strict=True))
+    moving = graphs.moving_geometric(40, 0.3, speed=0.2, num_epochs=100, seed=1)
+    places = np.array([[graph.nodes[n]["pos"] for n in range(40)] for graph in moving])
+    assert places.min() >= 0
+    assert places.max() <= 1
+    np.testing.assert_allclose(places.mean(axis=(0, 1)), 0.5, atol=0.05)
+    np.testing.assert_allclose(places.var(axis=(0, 1)), 1 / 12, atol=0.01)
+    gaps = np.linalg.norm(places[7, :, None] - places[7, None], axis=2)
+    np.testing.assert_array_equal(nx.to_numpy_array(moving[7]) > 0, (gaps <= 0.3) & ~np.eye(40, dtype=bool))
+    still = graphs.moving_geometric(10, 0.5, speed=0.0, num_epochs=3, seed=1)
+    assert nx.utils.graphs_equal(still[0], still[2])

@@ -1,12 +1,13 @@
 """Every notebook runs from top to bottom at small size, is stored with its outputs, and can be copied from."""
 
-import ast
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from tests.pages import private_names
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -38,12 +39,5 @@ def test_opens_anywhere_and_shows_what_a_reader_would_copy(path):
     notebook = nbformat.read(path, as_version=4)
     assert notebook.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    tree = ast.parse(re.sub(r"^%.*$", "", code, flags=re.MULTILINE))
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    assert not [name for name in names if any(part.startswith("_") for part in name.split("."))]
+    assert not private_names(re.sub(r"^%.*$", "", code, flags=re.MULTILINE))
     assert not re.findall(r"\w\.draw\(", code)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 
 import damjax
 from tests import reference
-from tests.cases import in_the_long_run, objective, over_objectives
+from tests.cases import OBJECTIVES, in_the_long_run, objective, over
 
 KEY_DIM, VALUE_DIM = 3, 2
 
@@ -47,7 +48,7 @@ def recurrence(name, X, v, phi, g, t):
     }[name]()
 
 
-@over_objectives
+@over(OBJECTIVES)
 @pytest.mark.parametrize("time", [1, *in_the_long_run(2, 17)])
 @pytest.mark.parametrize("gate_shape", [(), (VALUE_DIM, 1), (1, "df")])
 def test_a_step_with_rate_one_is_the_recurrence(name, time, gate_shape):
@@ -77,7 +78,7 @@ def test_the_printed_gated_softmax_regulariser_does_not_give_the_recurrence():
     np.testing.assert_allclose(params - made.gradient(params, key, value, gate, time), expected, rtol=1e-10)
 
 
-@over_objectives
+@over(OBJECTIVES)
 def test_value_is_the_reference_loss(name):
     for seed in range(5):
         made, params, key, value, gate, features = draw(name, seed)
@@ -85,32 +86,17 @@ def test_value_is_the_reference_loss(name):
         np.testing.assert_allclose(made.value(params, key, value, gate, 4), expected, rtol=1e-10)
 
 
-@over_objectives
-def test_parts_fit_together(name):
-    """residual is the derivative of loss, and curvature its second derivative; or smoothness bounds that."""
-    made, _, _, value, _, _ = draw(name, 1)
-    z = jnp.array([0.3, -1.2])
-    np.testing.assert_allclose(jax.grad(made.loss)(z, value, 3.0), made.residual(z, value, 3.0), rtol=1e-12)
-    bend = jax.hessian(made.loss)(z, value, 3.0)
-    if made.curvature is None:
-        assert jnp.linalg.eigvalsh(bend)[0] >= -1e-12
-        assert jnp.linalg.eigvalsh(bend)[-1] <= made.smoothness
-    else:
-        np.testing.assert_allclose(bend, made.curvature * np.eye(2), atol=1e-12)
+@over(OBJECTIVES, common=("delta_net",))
+def test_laws(name):
+    """With values of their own, and gates of every shape."""
+    values = reference.OUTPUTS if name == "cross_entropy" else np.random.default_rng(0).normal(size=(5, VALUE_DIM))
+    made = objective(name, KEY_DIM)
+    df = len(made.features(jnp.zeros(KEY_DIM)))
+    for gate in (0.0, np.zeros((VALUE_DIM, 1)), np.zeros((1, df))) if made.gated else (None,):
+        damjax.testing.check_objective(made, key_dim=KEY_DIM, values=values, gate=gate)
 
 
-@over_objectives
-def test_convex_on_random_segments(name):
-    for seed in range(50):
-        made, params, key, value, gate, _ = draw(name, seed)
-        other = jnp.asarray(np.random.default_rng(1000 + seed).normal(size=params.shape))
-        f = lambda X, a=(made, key, value, gate): a[0].value(X, *a[1:], 2)  # noqa: E731
-        for share in (0.2, 0.5, 0.9):
-            below = share * f(params) + (1 - share) * f(other)
-            assert f(share * params + (1 - share) * other) <= below + 1e-9
-
-
-@over_objectives
+@over(OBJECTIVES)
 def test_lipschitz_bounds_every_gradient_on_the_ball_and_is_attained_without_a_ridge(name):
     radius = 1.7
     for seed in range(20):
@@ -124,7 +110,7 @@ def test_lipschitz_bounds_every_gradient_on_the_ball_and_is_attained_without_a_r
             for d in directions[:: 1 if seed == 0 else 20]
         ]
         assert max(norms) <= bound * (1 + 1e-9)
-        if made.ridge is None and made.curvature is not None:
+        if made.ridge is None and made.kind.entrywise:
             assert norms[0] == pytest.approx(bound, rel=1e-9)
 
 
@@ -137,18 +123,9 @@ def test_lipschitz_closed_forms_by_hand():
 
 
 def test_lipschitz_of_a_loss_that_is_not_quadratic_is_refused():
-    made = damjax.objectives.delta_net()._replace(curvature=None)
-    with pytest.raises(ValueError, match="no Lipschitz constant in closed form"):
+    made = damjax.objectives.delta_net()._replace(kind=damjax.objectives.General())
+    with pytest.raises(ValueError, match="no Lipschitz constant is known"):
         made.lipschitz(1.0, jnp.ones(2), jnp.ones(2))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@over_objectives
-def test_dtype_in_is_dtype_out(name, dtype):
-    made, params, key, value, gate, _ = draw(name, 0, dtype=dtype)
-    assert made.value(params, key, value, gate, 3).dtype == dtype
-    assert made.gradient(params, key, value, gate, 3).dtype == dtype
-    assert made.lipschitz(1.0, key, value, gate, 3).dtype == dtype
 
 
 @pytest.mark.parametrize("degree", range(5))
@@ -251,3 +228,80 @@ def test_cross_entropy_takes_soft_labels_and_survives_huge_scores():
 def test_bad_outputs(outputs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         damjax.objectives.cross_entropy(outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "range_of_curvatures"),
+    [
+        (damjax.objectives.Linear(), (0, 0)),
+        (damjax.objectives.Quadratic(0.5), (0.5, 0.5)),
+        (damjax.objectives.Smooth(2.0), (0, 2)),
+        (damjax.objectives.General(), (-np.inf, np.inf)),
+    ],
+)
+def test_kinds_tell_curvatures(kind, range_of_curvatures):
+    assert kind.curvatures == range_of_curvatures
+
+
+def test_the_slope_of_a_smooth_loss_without_a_bound_grows_with_the_ball():
+    """Of 1/2 ||z - v||^2, called no more than smooth: the bound of the quadratic one."""
+    key, value = jnp.array([3.0, 4.0]), jnp.array([0.0, 2.0])
+    smooth = damjax.objectives.delta_net()._replace(kind=damjax.objectives.Smooth(1.0))
+    assert float(smooth.lipschitz(0.5, key, value)) == pytest.approx((0.5 * 5 + 2) * 5)
+
+
+def test_a_memory_of_any_shape_beside_the_linear_one():
+    """A linear memory by its apply, and the same as an object of a user's own: values and gradients of delta-net."""
+    made, params, key, value, _, _ = draw("delta_net", 3)
+
+    class Own:
+        def value(self, params, key, value, gate, time):
+            return 0.5 * jnp.sum((params["X"] @ key - value) ** 2)
+
+    by_apply = damjax.objectives.of_memory(
+        lambda params, key: params["X"] @ key, lambda prediction, value, time: 0.5 * jnp.sum((prediction - value) ** 2)
+    )
+    others: tuple[Any, ...] = (by_apply, damjax.objectives.as_objective(Own()))
+    for other in others:
+        assert not other.linear_memory
+        np.testing.assert_allclose(other.value({"X": params}, key, value), made.value(params, key, value), rtol=1e-12)
+        gradient = other.gradient({"X": params}, key, value)["X"]
+        np.testing.assert_allclose(gradient, made.gradient(params, key, value), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda made, stream, ball: damjax.hindsight.best_in_hindsight(made, np.eye(1), ball, stream, [2]),
+        lambda made, stream, ball: damjax.hindsight.moments(made, stream, [2]),
+        lambda made, stream, ball: damjax.bounds.constants(made, ball, stream),
+        lambda made, stream, ball: damjax.regret.static_regret(np.ones((2, 1)), made, np.eye(1), ball, stream, [2]),
+    ],
+)
+def test_what_nobody_knows_of_a_memory_of_any_shape_is_refused(ask, untyped):
+    made = damjax.objectives.of_memory(lambda params, key: params @ key, lambda z, v, t: jnp.sum((z - v) ** 2))
+    stream = damjax.streams.from_arrays(np.ones((2, 1, 3)), np.ones((2, 1, 2)))
+    with pytest.raises(ValueError, match="objective must be one of linear memories"):
+        ask(made, stream, damjax.domains.frobenius_ball(1.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": damjax.objectives.Linear()}, "objective.kind must be true of the loss"),
+        ({"kind": damjax.objectives.Quadratic(5.0)}, "objective.kind must be true of the loss"),
+        ({"residual": damjax.objectives.linear_attention().residual}, "objective.residual must be the derivative"),
+    ],
+)
+def test_parts_of_the_library_that_do_not_belong_together_are_tried_as_anyones(changes, message):
+    mixed = damjax.objectives.delta_net()._replace(**changes)
+    stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=1, num_steps=3)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        damjax.hindsight.best_in_hindsight(mixed, jnp.eye(1), damjax.domains.frobenius_ball(1.0), stream, [3])
+
+
+@pytest.mark.parametrize("kind", [damjax.objectives.Quadratic, damjax.objectives.Smooth])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_a_kind_without_curvature_is_linear(kind, value):
+    with pytest.raises(ValueError, match=r"must be positive, but it is .*; a loss that is linear has the kind Linear"):
+        kind(value)

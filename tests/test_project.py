@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 import damjax
-from damjax._contractions import LAST_RIGHT_JAXLIB
+from damjax._compiler import LAST_RIGHT_JAXLIB
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -49,8 +49,8 @@ found = damjax.sweep(lambda key, rho: rho, keys=jax.random.split(jax.random.key(
 color = damjax.plotting.STYLES[0]["color"]
 from pathlib import Path
 from matplotlib.figure import Figure
-from paper_figs import _output
-_output.save("none", Figure(), {"": [{"a": 1}]}, {}, Path(sys.argv[1]) / "figures")
+from paper_figs import output
+output.save("none", Figure(), {"": [{"a": 1}]}, {}, Path(sys.argv[1]) / "figures")
 print(damjax.__version__, color, hasattr(damjax, "nothing"))
 """
 

@@ -1,5 +1,6 @@
 """The data, the weights and the schedules: distributions, pairing, shapes."""
 
+import functools
 import re
 
 import jax
@@ -33,19 +34,48 @@ def test_targets_mix_a_common_part_and_personal_ones():
     np.testing.assert_allclose(model.targets(0.25), 0.25 * model.common[None] + 0.75 * model.personal)
 
 
-def test_the_draws_have_their_distributions():
-    model = jax.vmap(lambda k: streams.draw_linear_model(k, num_agents=50, num_steps=1, key_dim=20, value_dim=20))(
-        jax.random.split(key(), 20)
-    )
+@pytest.mark.parametrize(
+    ("intervals", "mean", "variance"),
+    [
+        ({}, (-5.0, 5.0), (0.0, 50.0)),
+        ({"personal_mean": (2.0, 4.0), "personal_variance": (1.0, 3.0)}, (2.0, 4.0), (1.0, 3.0)),
+    ],
+)
+def test_the_draws_have_their_distributions(intervals, mean, variance):
+    """A thousand agents with 400 entries each: moments of a uniform law, (low + high) / 2 and (high - low)^2 / 12, and
+    an agent's own scatter, which its 400 entries leave in its mean and variance."""
+    model = jax.vmap(
+        lambda k: streams.draw_linear_model(k, num_agents=50, num_steps=1, key_dim=20, value_dim=20, **intervals)
+    )(jax.random.split(key(), 20))
     common, personal = np.asarray(model.common), np.asarray(model.personal).reshape(-1, 400)
     assert (common > 0).all()
     np.testing.assert_allclose(common.mean(), 2, rtol=0.03)  # chi-squared(2)
     np.testing.assert_allclose(common.var(), 4, rtol=0.08)
-    means, variances = personal.mean(axis=1), personal.var(axis=1)
-    np.testing.assert_allclose(means.var(), 1 / 3, rtol=0.1)  # uniform on [-1, 1]
-    np.testing.assert_allclose(variances.mean(), 0.5, rtol=0.06)  # uniform on [0, 1]
-    np.testing.assert_allclose(variances.var(), 1 / 12, rtol=0.15)
+    means, variances = personal.mean(axis=1), personal.var(axis=1, ddof=1)
+    widths = np.diff(mean)[0], np.diff(variance)[0]
+    scatter = 3 * np.sqrt(np.max(variance) / 400), 0.2 * np.max(variance)
+    for values, ends, width, slack in zip((means, variances), (mean, variance), widths, scatter, strict=True):
+        np.testing.assert_allclose(values.mean(), np.mean(ends), atol=0.04 * width)
+        np.testing.assert_allclose([values.min(), values.max()], ends, atol=0.01 * width + slack)
+    np.testing.assert_allclose(means.var(), widths[0] ** 2 / 12 + np.mean(variance) / 400, rtol=0.1)
+    square = np.mean(variances**2) / (1 + 2 / 399)  # of a normal sample's variance: sigma^4 (1 + 2 / (n - 1))
+    np.testing.assert_allclose(square - variances.mean() ** 2, widths[1] ** 2 / 12, rtol=0.15)
     assert abs(np.corrcoef(means, variances)[0, 1]) < 0.12
+
+
+def test_intervals_shape_the_same_draws_and_may_be_traced():
+    """One point wide, an interval fixes the value; the same key gives the same standard normals for all of them."""
+    draw = functools.partial(streams.draw_linear_model, key(), num_agents=3, num_steps=4)
+    normal = draw(personal_mean=(0.0, 0.0), personal_variance=(1.0, 1.0)).personal
+    np.testing.assert_allclose(
+        draw(personal_mean=(7.0, 7.0), personal_variance=(4.0, 4.0)).personal, 7 + 2 * normal, rtol=1e-12
+    )
+    wide = jax.jit(lambda low, top: draw(personal_mean=(low, 5.0), personal_variance=(0.0, top)))(-5.0, 50.0)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), wide, draw())
+    moved, fixed = draw(personal_mean=(5.0, 15.0)), draw()
+    np.testing.assert_allclose(moved.personal, fixed.personal + 10, rtol=1e-12)
+    np.testing.assert_array_equal(moved.keys, fixed.keys)
+    np.testing.assert_array_equal(moved.noise, fixed.noise)
 
 
 def test_correlation_and_noise_are_paired():
@@ -147,7 +177,7 @@ def test_arrays_are_checked_as_they_will_be_used(untyped, arguments, message):
 
 
 def test_arrays_come_in_one_dtype(untyped):
-    for given, expected in (
+    for arguments, expected in (
         ((ones.astype(np.float32), ones), jnp.float64),
         ((ones.astype(int), ones.astype(np.float32)), jnp.float32),
         ((ones.astype(int), ones.astype(bool)), jnp.float64),
@@ -155,7 +185,7 @@ def test_arrays_come_in_one_dtype(untyped):
         ((1.7e9 + changed(0.0), ones), jnp.float64),
         ((ones.tolist(), ones.tolist()), jnp.float64),
     ):
-        stream = streams.from_arrays(*given)  # pyright: ignore[reportArgumentType]
+        stream = streams.from_arrays(*arguments)  # pyright: ignore[reportArgumentType]
         assert stream.keys.dtype == stream.values.dtype == expected
         np.testing.assert_array_equal(stream.values, 1)
     # A column that never changes is as good in single precision.
@@ -172,6 +202,11 @@ def test_arrays_come_in_one_dtype(untyped):
         ({"noise_std": "loud"}, "noise_std must be a real number, but it is 'loud'"),
         ({"correlation": 1.5}, "correlation must lie in [0, 1], but it is 1.5"),
         ({"noise_std": -0.1}, "noise_std must be finite and non-negative"),
+        ({"personal_mean": 3.0}, "personal_mean must be a pair of numbers (low, high), but it is 3.0; (x, x) fixes"),
+        ({"personal_mean": (1.0, "a")}, "personal_mean must be a real number, but it is 'a'"),
+        ({"personal_mean": (2.0, 1.0)}, "personal_mean must be an interval (low, high) with low <= high, but it is (2"),
+        ({"personal_mean": (0.0, np.inf)}, "personal_mean must have finite ends, but one of them is inf"),
+        ({"personal_variance": (-1.0, 1.0)}, "personal_variance must be an interval of non-negative numbers, but one"),
     ],
 )
 def test_bad_models(untyped, settings, message):

@@ -1,5 +1,6 @@
 """Calls that a user may get wrong: each ends in an error that names the argument, where the object is built."""
 
+import types
 from typing import Any
 
 import jax
@@ -91,7 +92,6 @@ WRONG: dict[str, list[Any]] = {
         lambda: bounds.applied_rates(0.1, EQUAL[0], DELAYS, 5),
     ],
     "delays": [
-        lambda: dam_togd(delays=DELAYS + 1),
         lambda: dam_togd(delays=DELAYS - 2),
         lambda: dam_togd(delays=DELAYS.astype(float)),
         lambda: dam_togd(delays=DELAYS[:2]),
@@ -124,7 +124,8 @@ WRONG: dict[str, list[Any]] = {
         lambda: c_dogd(domain="ball"),
         lambda: static_regret(domain=2.0),
         lambda: static_regret(domain=domains.unconstrained),
-        lambda: static_regret(domain=domains.Domain(lambda x: x, 1.0, None)),  # pyright: ignore[reportArgumentType]
+        lambda: static_regret(domain=types.SimpleNamespace(project=lambda x: x, diameter=1.0)),
+        lambda: ogd(domain=types.SimpleNamespace(project=lambda x: x)),
         lambda: static_regret(objective=objectives.linear_attention(), domain=domains.unconstrained()),
         lambda: diagnose(domain=2.0),
         lambda: bounds.constants(DELTA, domains.unconstrained(), STREAM),
@@ -136,7 +137,7 @@ WRONG: dict[str, list[Any]] = {
         lambda: c_dogd(objective=None),
         lambda: static_regret(objective=objectives.delta_net),
         lambda: hindsight.best_in_hindsight(None, EQUAL, BALL, STREAM, [T]),  # pyright: ignore[reportArgumentType]
-        lambda: static_regret(objective=DELTA._replace(curvature=None)),
+        lambda: static_regret(objective=DELTA._replace(kind=damjax.objectives.General())),
     ],
     "transform": [
         lambda: ogd(transform="adam"),
@@ -306,6 +307,8 @@ WRONG: dict[str, list[Any]] = {
     "self_factor": [lambda: weights.dirichlet(KEY, 3, self_factor=-1.0)],
     "correlation": [lambda: streams.linear_model(KEY, correlation=1.5)],
     "noise_std": [lambda: streams.linear_model(KEY, noise_std=-1.0)],
+    "personal_mean": [lambda: streams.linear_model(KEY, personal_mean=(1.0, 0.0))],
+    "personal_variance": [lambda: streams.linear_model(KEY, personal_variance=(-1.0, 1.0))],
     "key_dim": [
         lambda: features.taylor(key_dim=0, degree=2),
         lambda: features.taylor(key_dim=3, degree=2)(jnp.ones(2)),

@@ -5,11 +5,12 @@ each other through the Gram matrices of the embeddings: exactly, at any step siz
 
     embeddings -> Problem -> memory (scores, W, factors of W) -> descent or flow -> evolve -> trajectory -> numbers
 
-- ``Problem``, ``from_embeddings``, ``one_hot``; ``embeddings``: Gram matrices and frequencies; ``sampling``:
-  minibatches and label noise, as problems.
+- ``Problem``, ``from_embeddings``, ``one_hot``, ``two_tokens``; ``embeddings``: Gram matrices and frequencies;
+  ``sampling``: minibatches and label noise, as problems.
 - ``step``, ``simulate``: the particle system. ``descent``, ``flow`` with ``evolve``: any memory (``particle_system``,
   ``full``, ``low_rank``, ``block_diagonal``, layer normalisation), any optax transformation, any source of data.
-- ``loss``, ``margins``, ``error_rate``, ``recalled``, ``sharpness``; ``trajectories``: spikes and regimes of a run.
+- ``loss``, ``margins``, ``error_rate``, ``recalled``, ``log_odds``: what is measured on scores, beside the ``labels``
+  of the tokens; ``sharpness`` of the loss; ``trajectories``: spikes and regimes of a run.
 - ``binary``, ``capacity``: closed forms for two classes.
 - ``bigrams``, ``transformer``: the same quantities in a small two-layer Transformer.
 
@@ -23,6 +24,7 @@ from damjax.particles import embeddings as embeddings
 from damjax.particles import sampling as sampling
 from damjax.particles import trajectories as trajectories
 from damjax.particles import transformer as transformer
+from damjax.particles.curvature import sharpness as sharpness
 from damjax.particles.dynamics import Dynamics as Dynamics
 from damjax.particles.dynamics import State as State
 from damjax.particles.dynamics import descent as descent
@@ -49,4 +51,40 @@ from damjax.particles.quantities import log_odds as log_odds
 from damjax.particles.quantities import loss as loss
 from damjax.particles.quantities import margins as margins
 from damjax.particles.quantities import recalled as recalled
-from damjax.particles.sharpness import sharpness as sharpness
+
+__all__ = [
+    "Dynamics",
+    "Factors",
+    "Memory",
+    "Problem",
+    "State",
+    "bigrams",
+    "binary",
+    "block_diagonal",
+    "capacity",
+    "descent",
+    "embeddings",
+    "error_rate",
+    "evolve",
+    "flow",
+    "from_embeddings",
+    "full",
+    "labels",
+    "layer_norm",
+    "log_odds",
+    "loss",
+    "low_rank",
+    "margins",
+    "normalized_scores",
+    "one_hot",
+    "parameterized",
+    "particle_system",
+    "recalled",
+    "sampling",
+    "sharpness",
+    "simulate",
+    "step",
+    "trajectories",
+    "transformer",
+    "two_tokens",
+]

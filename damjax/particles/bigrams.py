@@ -13,8 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from damjax._checks import check_array, check_count, check_distributions, check_instance, check_positive
-from damjax._types import ArrayLike, concrete, float_dtype
+from damjax._checks import (
+    check_array,
+    check_count,
+    check_distributions,
+    check_instance,
+    check_positive,
+    concrete,
+    float_dtype,
+)
+from damjax._pytrees import register_dataclass
+from damjax.types import ArrayLike
+
+__all__ = ["Batch", "Source", "Task", "sample", "source_from_text", "trigger_task", "zipf_source"]
 
 
 class Source(NamedTuple):
@@ -29,7 +40,7 @@ class Source(NamedTuple):
     transitions: Float[ArrayLike, "V V"]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass(static=["length"])
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A bigram source with triggers; ``trigger_task`` makes it, checked.
@@ -44,7 +55,7 @@ class Task:
     source: Source
     triggers: Int[Array, "k"]
     outputs: Float[ArrayLike, "V"]
-    length: int = dataclasses.field(metadata={"static": True})
+    length: int
 
 
 class Batch(NamedTuple):
@@ -108,9 +119,9 @@ def source_from_text(
     index = {character: token for token, (character, _) in enumerate(kept)}
     tokens = np.array([index.get(character, -1) for character in text])
     before, after = tokens[:-1], tokens[1:]
-    known = (before >= 0) & (after >= 0)
+    kept_pairs = (before >= 0) & (after >= 0)
     counts = np.zeros((len(kept), len(kept)))
-    np.add.at(counts, (before[known], after[known]), 1.0)
+    np.add.at(counts, (before[kept_pairs], after[kept_pairs]), 1.0)
     marginal = np.array([count for _, count in kept], float)
     counts = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, marginal)
     source = Source(
@@ -215,8 +226,8 @@ def trigger_task(
         raise ValueError(
             f"outputs must have shape ({num_tokens},), one entry a token, but its shape is {np.shape(outputs)}"
         )
-    given = {"source.marginal": source.marginal, "source.transitions": source.transitions, "outputs": outputs}
-    for name, rows in given.items():
+    distributions = {"source.marginal": source.marginal, "source.transitions": source.transitions, "outputs": outputs}
+    for name, rows in distributions.items():
         if (values := concrete(rows)) is not None:
             check_distributions(name, values)
     return Task(source, triggers, jnp.asarray(outputs), length)

@@ -15,12 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from damjax._checks import check_array, check_between, check_positive
-from damjax._contractions import product
-from damjax._numerics import root, sigmoid
-from damjax._types import ArrayLike, concrete
-from damjax.particles._roots import convex_root
+from damjax._arrays import product, root, sigmoid
+from damjax._checks import check_array, check_between, check_positive, concrete
+from damjax.particles._newton import convex_root
 from damjax.particles.problem import Problem, check_problem, labels
+from damjax.types import ArrayLike
+
+__all__ = [
+    "flow_loss_bound",
+    "flow_margins",
+    "interferes",
+    "loss_limit",
+    "margin_asymptote",
+    "output_distance",
+    "sharpness",
+    "sharpness_at_zero",
+    "signed_gram",
+    "spike_threshold",
+    "support",
+]
 
 Number = float | int | ArrayLike
 # max over x > 0 of x log(1 + 1 / e^m) where m + e^m = 1 + x: the flow's loss at m_0 = 0, times eta c p ||e||^2 t.
@@ -129,8 +142,9 @@ def flow_loss_bound(problem: Problem, learning_rate: Number, time: Number) -> Fl
     """
     _check_two_classes(problem)
     _check_numbers(learning_rate=learning_rate, time=time)
-    total = jnp.sum(1 / jnp.diagonal(problem.input_gram))
-    return LOSS_CONSTANT * total / (learning_rate * output_distance(problem) * jnp.asarray(time, total.dtype))
+    inverse_squares = jnp.sum(1 / jnp.diagonal(problem.input_gram))
+    drive = learning_rate * output_distance(problem) * jnp.asarray(time, inverse_squares.dtype)
+    return LOSS_CONSTANT * inverse_squares / drive
 
 
 def loss_limit(problem: Problem, learning_rate: Number) -> Float[Array, ""]:
@@ -230,11 +244,11 @@ def spike_threshold(alpha: Number, frequency: Number, output_distance: Number = 
     Source: [LAM] sec. 4.
     """
     _check_numbers(alpha=alpha, frequency=frequency, output_distance=output_distance)
-    for name, value, least in (("alpha", alpha, -1.0), ("frequency", frequency, 0.0)):
-        if (known := concrete(value)) is not None:
-            check_between(name, known, least, 1.0)
-    if (known := concrete(output_distance)) is not None:
-        check_positive("output_distance", known)
+    for name, number, least in (("alpha", alpha, -1.0), ("frequency", frequency, 0.0)):
+        if (values := concrete(number)) is not None:
+            check_between(name, values, least, 1.0)
+    if (values := concrete(output_distance)) is not None:
+        check_positive("output_distance", values)
     dtype = jnp.result_type(float, alpha, frequency, output_distance)
     numbers = (jnp.asarray(x, dtype) for x in (alpha, frequency, output_distance))
     return _spike_threshold(*jnp.broadcast_arrays(*numbers))
@@ -260,9 +274,9 @@ def _spike_threshold(alpha: Array, p: Array, c: Array) -> Array:
 
     # Here the rare token alone costs log 2.
     root_above_zero = convex_root(excess, log_two / (q * pull))
-    # What is NaN under jit spikes nowhere, and would be found harmless.
-    spoiled = 0 * (alpha + p + c)
-    return jnp.where(spikes, 2 / c * root_above_zero, jnp.inf) + spoiled
+    # A NaN that is traced spikes nowhere, and would pass for a threshold of infinity.
+    zero_or_nan = 0 * (alpha + p + c)
+    return jnp.where(spikes, 2 / c * root_above_zero, jnp.inf) + zero_or_nan
 
 
 def _log_cosh(z: Array) -> Array:

@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from damjax._checks import check_array, check_positive
-from damjax._numerics import root, softplus
-from damjax._types import ArrayLike, concrete
-from damjax.particles._roots import convex_root
+from damjax._arrays import root, softplus
+from damjax._checks import check_array, check_positive, concrete
+from damjax.particles._newton import convex_root
 from damjax.particles.binary import signed_gram
 from damjax.particles.problem import Problem
+from damjax.types import ArrayLike
+
+__all__ = ["Minimizer", "calibration_gap", "minimizer", "relation", "triangle"]
 
 
 class Minimizer(NamedTuple):
@@ -57,10 +59,10 @@ def relation(problem: Problem) -> Float[Array, "N"]:
     values, vectors = jnp.linalg.eigh(signed_gram(problem))
     eps = jnp.finfo(values.dtype).eps
     rounding = jnp.sqrt(eps)
-    if (known := concrete(values)) is not None and not (known[0] < rounding * known[-1] < known[1]):
+    if (spectrum := concrete(values)) is not None and not (spectrum[0] < rounding * spectrum[-1] < spectrum[1]):
         raise ValueError(
             "problem must have exactly one linear relation among its input embeddings, N tokens in N - 1 dimensions,"
-            f" but the lowest eigenvalues of its input_gram are {known[:3]}"
+            f" but the lowest eigenvalues of its input_gram are {spectrum[:3]}"
         )
     null = vectors[:, 0]
     # Tokens that the relation leaves out have entries of the size of the rounding, with signs that say nothing.
@@ -84,41 +86,41 @@ def minimizer(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLike, "N"
         ValueError: a frequency that is not positive, a relation that is not finite.
 
     Example:
-        >>> found = minimizer(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))
-        >>> print(np.asarray(found.margins).round(3), round(float(found.loss), 2))
+        >>> best = minimizer(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))
+        >>> print(np.asarray(best.margins).round(3), round(float(best.loss), 2))
         [ 0.196 -0.529  1.207] 0.65
-        >>> round(float(found.error_rate), 3), round(float(found.least_error_rate), 3)
+        >>> round(float(best.error_rate), 3), round(float(best.least_error_rate), 3)
         (0.3, 0.2)
     """
     check_array("relation", relation, "N")
     check_array("frequencies", frequencies, "N")
-    if (known := concrete(frequencies)) is not None:
-        check_positive("frequencies", known)
-    if (known := concrete(relation)) is not None and not np.all(np.isfinite(known)):
-        raise ValueError(f"relation must be finite, but it is {known}")
+    if (values := concrete(frequencies)) is not None:
+        check_positive("frequencies", values)
+    if (values := concrete(relation)) is not None and not np.all(np.isfinite(values)):
+        raise ValueError(f"relation must be finite, but it is {values}")
     relation, frequencies = jnp.asarray(relation), jnp.asarray(frequencies)
     dtype = jnp.result_type(float, relation, frequencies)
     lam, p = jnp.asarray(relation, dtype), jnp.asarray(frequencies, dtype)
-    # A traced NaN holds no token, and would be found without loss.
-    spoiled = jnp.sum(0 * lam) + jnp.sum(0 * p)
-    return jax.tree.map(lambda found: found + spoiled, _minimizer(lam, p))
+    # A traced NaN relates no tokens, and would pass for a loss of zero.
+    zero_or_nan = jnp.sum(0 * lam) + jnp.sum(0 * p)
+    return jax.tree.map(lambda field: field + zero_or_nan, _minimizer(lam, p))
 
 
 @jax.jit
 def _minimizer(lam: Array, p: Array) -> Minimizer:
     lam = jnp.where(lam.sum() < 0, -lam, lam)
-    held = jnp.all(lam >= 0) & (lam > 0)
-    # Without a relation that holds any there is nothing to solve, but nothing may become NaN either.
-    weights = jnp.where(held.any(), jnp.where(held, lam, 0), 1)
+    related = jnp.all(lam >= 0) & (lam > 0)
+    # Where the relation has no token there is nothing to solve, but nothing may become NaN either.
+    weights = jnp.where(related.any(), jnp.where(related, lam, 0), 1)
     # With rho_x >= 1 the ratio of p_x / lam_x to the smallest of them, m_x = log(rho_x - 1 + rho_x e^x): the weighted
     # sum of the margins is convex and increasing in x, and not negative at 0.
-    ratio, beyond_one = p / jnp.where(held, lam, 1), (p - lam) / jnp.where(held, lam, 1)
-    least = jnp.min(ratio, where=held, initial=jnp.inf)
+    ratio, beyond_one = p / jnp.where(related, lam, 1), (p - lam) / jnp.where(related, lam, 1)
+    least = jnp.min(ratio, where=related, initial=jnp.inf)
     # Where lam is about p, only the distances of the ratios from 1 tell them apart.
     close = (jnp.abs(beyond_one) < 0.5) & (least > 0.5)
-    ahead = jnp.where(close, beyond_one - jnp.min(beyond_one, where=held, initial=jnp.inf), ratio - least)
-    apart = held & (ahead > 0)
-    log_rest = jnp.where(apart, jnp.log(jnp.where(apart, ahead, 1)) - jnp.log(jnp.where(held, least, 1)), -jnp.inf)
+    ahead = jnp.where(close, beyond_one - jnp.min(beyond_one, where=related, initial=jnp.inf), ratio - least)
+    apart = related & (ahead > 0)
+    log_rest = jnp.where(apart, jnp.log(jnp.where(apart, ahead, 1)) - jnp.log(jnp.where(related, least, 1)), -jnp.inf)
     log_rho = jnp.logaddexp(0.0, log_rest)
 
     def margins_at(x: Array) -> Array:
@@ -130,12 +132,12 @@ def _minimizer(lam: Array, p: Array) -> Minimizer:
     heaviest = jax.nn.one_hot(jnp.argmax(weights), lam.size, dtype=bool)
     others = jnp.sum(jnp.where(heaviest, 0, weights / jnp.max(weights) * balanced))
     balanced = jnp.where(heaviest, -others, balanced)
-    margins = jnp.where(held, balanced, jnp.inf)
+    margins = jnp.where(related, balanced, jnp.inf)
     return Minimizer(
         margins=margins,
-        loss=jnp.sum(p * jnp.where(held, softplus(-balanced), 0)),
+        loss=jnp.sum(p * jnp.where(related, softplus(-balanced), 0)),
         error_rate=jnp.sum(jnp.where(margins > 0, 0, p)),
-        least_error_rate=jnp.where(held.any(), jnp.min(p, where=held, initial=jnp.inf), 0),
+        least_error_rate=jnp.where(related.any(), jnp.min(p, where=related, initial=jnp.inf), 0),
     )
 
 
@@ -146,8 +148,8 @@ def calibration_gap(relation: Float[ArrayLike, "N"], frequencies: Float[ArrayLik
         >>> round(float(calibration_gap(jnp.array([0.49, 0.41, 0.10]), jnp.array([0.5, 0.3, 0.2]))), 3)
         0.1
     """
-    found = minimizer(relation, frequencies)
-    return found.error_rate - found.least_error_rate
+    solution = minimizer(relation, frequencies)
+    return solution.error_rate - solution.least_error_rate
 
 
 def triangle(relation: Float[ArrayLike, "3"]) -> Float[Array, "3 2"]:

@@ -5,7 +5,6 @@ is a Problem: the whole one, or a minibatch, which is a Problem with other frequ
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,12 +15,16 @@ import optax
 from jax.experimental.ode import odeint
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_array, check_count, check_function, check_instance, check_positive
-from damjax._numerics import promoting
-from damjax._types import ArrayLike, LearningRate, concrete
+from damjax._arrays import promoting
+from damjax._checks import check_array, check_count, check_function, check_instance, check_positive, concrete
+from damjax._scan import check_loop, scan, warn_if_not_finite
 from damjax.particles.memories import Memory, check_memory, particle_system, velocity
 from damjax.particles.problem import Problem, as_scores
+from damjax.types import ArrayLike, LearningRate
 
+__all__ = ["Dynamics", "State", "descent", "evolve", "flow", "simulate", "step"]
+
+TOO_LARGE_A_STEP = "likely a step too large for a memory that is not linear in them"
 Problems = Problem | Callable[[Int[Array, ""]], Problem]
 
 
@@ -146,22 +149,26 @@ def evolve(
     num_steps: int,
     *,
     observe: Callable[[Float[Array, "N M"]], Any] = lambda scores: scores,
+    checkpoint_every: int | None = None,
+    unroll: int = 1,
 ) -> tuple[State, Any]:
     """Train a memory and watch it: ``num_steps`` steps in one scan.
 
     Args:
         dynamics: from ``descent`` or ``flow``.
-        params: to start from, such as ``memory.init(key)``.
+        params: the parameters before the first step, such as ``memory.init(key)``.
         problem: the same at every step; or a function from the 1-based time to the problem of that step, such as
             ``sampling.minibatches(key, problem, batch_size)``, called inside the scan.
         num_steps: T.
         observe: ``observe(scores) -> pytree``, at times 0..T; by default the scores themselves. Sweeps observe numbers.
+        checkpoint_every: for reverse-mode derivatives of long runs, as for ``damjax.simulate``.
+        unroll: steps in one turn of the compiled loop, as for ``damjax.simulate``.
 
     Returns:
         The final state, and what was observed, every leaf with a leading T + 1.
 
     Raises:
-        ValueError: num_steps that is not a positive integer, scores and problem that do not meet.
+        ValueError: a number of steps that is not a positive integer, scores and problem that do not meet.
 
     Warns:
         RuntimeWarning: the parameters ended as NaN or infinity, as factors of W can at large steps. Under jit and vmap
@@ -176,6 +183,7 @@ def evolve(
         [0.693, 1.163, 0.498, 0.753, 0.644, 1.349]
     """
     check_count("num_steps", num_steps)
+    check_loop(checkpoint_every, unroll)
     check_instance("dynamics", dynamics, Dynamics, "damjax.particles.descent(memory, optimizer) makes one")
     check_function("observe", observe, "scores", "leave it out to keep the scores")
     for leaf in jax.tree.leaves(params, is_leaf=lambda leaf: leaf is None):
@@ -188,11 +196,11 @@ def evolve(
     jax.eval_shape(lambda state: as_scores(dynamics.scores(state), at(state.step + 1)), start)
 
     def body(state: State, _: None) -> tuple[State, Any]:
-        seen = observe(dynamics.scores(state))
-        return dynamics.step(state, at(state.step + 1)), seen
+        observed = observe(dynamics.scores(state))
+        return dynamics.step(state, at(state.step + 1)), observed
 
-    final, trace = jax.lax.scan(body, start, length=num_steps)
-    warn_if_not_finite(final.params)
+    final, trace = scan(body, start, None, num_steps=num_steps, checkpoint_every=checkpoint_every, unroll=unroll)
+    warn_if_not_finite(final.params, TOO_LARGE_A_STEP)
     last = observe(dynamics.scores(final))
     return final, jax.tree.map(lambda x, end: jnp.concatenate([x, jnp.asarray(end)[None]]), trace, last)
 
@@ -226,7 +234,13 @@ def step(scores: Float[ArrayLike, "N M"], problem: Problem, learning_rate: float
 
 
 def simulate(
-    scores: Float[ArrayLike, "N M"], problem: Problem, learning_rate: float | ArrayLike, num_steps: int
+    scores: Float[ArrayLike, "N M"],
+    problem: Problem,
+    learning_rate: float | ArrayLike,
+    num_steps: int,
+    *,
+    checkpoint_every: int | None = None,
+    unroll: int = 1,
 ) -> Float[Array, "T1 N M"]:
     """The particle system's trajectory: S_0 .. S_T.
 
@@ -235,6 +249,8 @@ def simulate(
         problem: A, G, p and Y.
         learning_rate: eta, ().
         num_steps: T; static under jit.
+        checkpoint_every: for reverse-mode derivatives of long runs, as for ``damjax.simulate``.
+        unroll: steps in one turn of the compiled loop, as for ``damjax.simulate``.
 
     Returns:
         (T + 1, N, M), the start included. ``evolve`` observes instead of storing, and takes minibatches and flows.
@@ -250,13 +266,17 @@ def simulate(
     check_array("learning_rate", learning_rate, "")
     _check_rate("learning_rate", learning_rate)
     check_count("num_steps", num_steps)
+    check_loop(checkpoint_every, unroll)
     scores = as_scores(scores, problem)
-    return _trajectory(scores, problem, jnp.asarray(learning_rate, scores.dtype), num_steps)
+    return _trajectory(scores, problem, jnp.asarray(learning_rate, scores.dtype), num_steps, checkpoint_every, unroll)
 
 
-@functools.partial(jax.jit, static_argnames="num_steps")
-def _trajectory(scores: Array, problem: Problem, learning_rate: Array, num_steps: int) -> Array:
-    return evolve(descent(particle_system(*scores.shape), learning_rate), scores, problem, num_steps)[1]
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _trajectory(
+    scores: Array, problem: Problem, learning_rate: Array, num_steps: int, checkpoint_every: int | None, unroll: int
+) -> Array:
+    dynamics = descent(particle_system(*scores.shape), learning_rate)
+    return evolve(dynamics, scores, problem, num_steps, checkpoint_every=checkpoint_every, unroll=unroll)[1]
 
 
 def _check_rate(name: str, rate: LearningRate) -> None:
@@ -267,14 +287,3 @@ def _check_rate(name: str, rate: LearningRate) -> None:
         raise ValueError(f"{name} must be one number, but its shape is {np.shape(rate)}; for many, use jax.vmap")
     if (value := concrete(rate)) is not None:
         check_positive(name, value, allow_zero=True)
-
-
-def warn_if_not_finite(params: Any) -> None:
-    """Say so if concrete parameters hold NaN or infinity."""
-    values = [concrete(leaf) for leaf in jax.tree.leaves(params)]
-    if any(value is not None and not np.all(np.isfinite(value)) for value in values):
-        warnings.warn(
-            "the parameters ended as NaN or infinity; likely a step too large for a memory that is not linear in them",
-            RuntimeWarning,
-            stacklevel=3,
-        )

@@ -5,10 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_array, check_between, check_count, check_positive
-from damjax._contractions import product
-from damjax._types import ArrayLike, concrete, float_dtype
+from damjax._arrays import product
+from damjax._checks import check_array, check_between, check_count, check_positive, concrete, float_dtype
 from damjax.particles.problem import Problem, one_hot
+from damjax.types import ArrayLike
+
+__all__ = [
+    "block",
+    "gaussian",
+    "low_rank",
+    "orthogonal",
+    "pair",
+    "sphere",
+    "toeplitz",
+    "two_point",
+    "two_tokens",
+    "wishart",
+    "zipf",
+]
 
 
 def orthogonal(num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None) -> Float[Array, "N d"]:
@@ -157,8 +171,8 @@ def zipf(num_tokens: int, exponent: float | ArrayLike = 1.0) -> Float[Array, "N"
     """
     _check_sizes(num_tokens=num_tokens)
     check_array("exponent", exponent, "")
-    if (known := concrete(exponent)) is not None:
-        check_positive("exponent", known, allow_zero=True)
+    if (value := concrete(exponent)) is not None:
+        check_positive("exponent", value, allow_zero=True)
     dtype = jnp.result_type(float, exponent)
     weights = jnp.arange(1, num_tokens + 1, dtype=dtype) ** -jnp.asarray(exponent, dtype)
     return weights / weights.sum()
@@ -178,8 +192,8 @@ def two_point(num_tokens: int, num_frequent: int, share: float | ArrayLike) -> F
     if num_frequent >= num_tokens:
         raise ValueError(f"num_frequent must be below num_tokens, {num_tokens}, but it is {num_frequent}")
     check_array("share", share, "")
-    if (known := concrete(share)) is not None and not np.all((known > 0) & (known < 1)):
-        raise ValueError(f"share must lie in (0, 1), but it is {known}")
+    if (value := concrete(share)) is not None and not np.all((value > 0) & (value < 1)):
+        raise ValueError(f"share must lie in (0, 1), but it is {value}")
     frequent = np.arange(num_tokens) < num_frequent
     return jnp.where(frequent, share / num_frequent, (1 - jnp.asarray(share)) / (num_tokens - num_frequent))
 
@@ -189,7 +203,7 @@ def _check_sizes(**sizes: int) -> None:
         check_count(name, size)
 
 
-def _check_correlation(name: str, value: float | ArrayLike, low: float = -1.0) -> None:
-    check_array(name, value, "")
-    if (known := concrete(value)) is not None:
-        check_between(name, known, low, 1.0)
+def _check_correlation(name: str, correlation: float | ArrayLike, low: float = -1.0) -> None:
+    check_array(name, correlation, "")
+    if (value := concrete(correlation)) is not None:
+        check_between(name, value, low, 1.0)

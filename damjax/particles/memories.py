@@ -12,11 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_array, check_count, check_function, check_instance
-from damjax._contractions import FULL, product
-from damjax._types import ArrayLike, float_dtype
+from damjax._arrays import FULL, product
+from damjax._checks import check_array, check_count, check_function, check_instance, float_dtype
 from damjax.particles.problem import Problem, as_embeddings
 from damjax.particles.quantities import loss, residuals
+from damjax.types import ArrayLike
+
+__all__ = [
+    "Factors",
+    "Memory",
+    "block_diagonal",
+    "full",
+    "layer_norm",
+    "low_rank",
+    "normalized_scores",
+    "parameterized",
+    "particle_system",
+]
 
 
 class Memory(NamedTuple):

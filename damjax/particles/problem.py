@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._checks import check_array, check_count, check_distributions, check_instance
-from damjax._contractions import product
-from damjax._types import ArrayLike, concrete, float_dtype
+from damjax._arrays import product
+from damjax._checks import check_array, check_count, check_distributions, check_instance, concrete, float_dtype
+from damjax._pytrees import register_dataclass
+from damjax.types import ArrayLike
+
+__all__ = ["Problem", "from_embeddings", "labels", "one_hot"]
 
 ROUNDING = 1e-4
 
 
+@register_dataclass()
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     """N tokens, each with a frequency and a class (or a distribution over M classes), seen through inner products.
@@ -54,32 +58,16 @@ class Problem:
                 check_array(name, field, "...")
                 object.__setattr__(self, name, jnp.asarray(field))
         _check_shapes(fields)
-        known = {name: concrete(field) for name, field in fields.items()}
         for name in ("input_gram", "output_gram"):
-            if (gram := known[name]) is not None:
+            if (gram := concrete(fields[name])) is not None:
                 _check_gram(name, gram)
         for name in ("frequencies", "targets"):
-            if (rows := known[name]) is not None:
+            if (rows := concrete(fields[name])) is not None:
                 check_distributions(name, rows)
 
     def astype(self, dtype: Any) -> "Problem":
         """The same problem in another precision."""
         return jax.tree.map(lambda field: jnp.asarray(field, dtype), self)
-
-
-def _flatten(problem: Problem):
-    return [(jax.tree_util.GetAttrKey(name), field) for name, field in vars(problem).items()], None
-
-
-def _unflatten(_, fields) -> Problem:
-    # Not through __init__: what JAX puts here may be gradients, tracers or axes.
-    problem = object.__new__(Problem)
-    for field, value in zip(dataclasses.fields(Problem), fields, strict=True):
-        object.__setattr__(problem, field.name, value)
-    return problem
-
-
-jax.tree_util.register_pytree_with_keys(Problem, _flatten, _unflatten)
 
 
 def from_embeddings(
@@ -138,11 +126,11 @@ def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "
     check_count("num_classes", num_classes)
     dtype_of = classes.dtype if hasattr(classes, "dtype") else np.asarray(classes).dtype
     if np.ndim(classes) != 1 or not jnp.issubdtype(dtype_of, jnp.integer):
-        found = f"shape {np.shape(classes)} and dtype {dtype_of}"
-        raise ValueError(f"classes must be integers, one a token, (N,), but they have {found}")
-    if (known := concrete(classes)) is not None and not np.all((known >= 0) & (known < num_classes)):
-        wrong = known[(known < 0) | (known >= num_classes)].flat[0]
-        raise ValueError(f"classes must lie in 0..{num_classes - 1}, but one of them is {wrong}")
+        raise ValueError(
+            f"classes must be integers, one a token, (N,), but they have shape {np.shape(classes)} and dtype {dtype_of}"
+        )
+    if (values := concrete(classes)) is not None and np.any(outside := (values < 0) | (values >= num_classes)):
+        raise ValueError(f"classes must lie in 0..{num_classes - 1}, but one of them is {values[outside].flat[0]}")
     return jax.nn.one_hot(jnp.asarray(classes), num_classes, dtype=float_dtype(dtype))
 
 
@@ -160,9 +148,9 @@ def check_problem(problem: Problem) -> None:
 def as_scores(scores: Any, problem: Problem) -> Float[Array, "N M"]:
     """Scores as an array, checked to be those of the problem's tokens and classes."""
     check_problem(problem)
-    if np.shape(scores) != (wanted := np.shape(problem.targets)):
+    if np.shape(scores) != (expected := np.shape(problem.targets)):
         raise ValueError(
-            f"scores must have one row a token and one column a class, as the problem's targets, {wanted}, but their"
+            f"scores must have one row a token and one column a class, as the problem's targets, {expected}, but their"
             f" shape is {np.shape(scores)}; for many, such as a trajectory, use jax.vmap"
         )
     scores = jnp.asarray(scores)
@@ -174,12 +162,12 @@ def as_scores(scores: Any, problem: Problem) -> Float[Array, "N M"]:
 def _check_shapes(fields: dict[str, Any]) -> None:
     shapes = {name: np.shape(field) for name, field in fields.items()}
     num_tokens, num_classes = shapes["targets"] if len(shapes["targets"]) == 2 else (None, None)
-    wanted = {
+    expected = {
         "input_gram": (num_tokens, num_tokens),
         "output_gram": (num_classes, num_classes),
         "frequencies": (num_tokens,),
     }
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         if num_tokens is None or shapes[name] != shape:
             raise ValueError(
                 "a Problem of N tokens and M classes has input_gram (N, N), output_gram (M, M), frequencies (N,) and"

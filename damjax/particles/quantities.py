@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from damjax._arrays import sigmoid, softplus
 from damjax._checks import check_array
-from damjax._numerics import sigmoid, softplus
-from damjax._types import ArrayLike
 from damjax.particles.problem import Problem, as_scores, labels
+from damjax.types import ArrayLike
+
+__all__ = ["error_rate", "log_odds", "loss", "margins", "recalled"]
 
 
 def log_odds(scores: Float[ArrayLike, "N M"]) -> Float[Array, "N M"]:

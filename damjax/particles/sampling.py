@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from damjax._checks import check_array, check_between, check_count
-from damjax._types import ArrayLike, concrete
+from damjax._checks import check_array, check_between, check_count, concrete
 from damjax.particles.problem import Problem, check_problem
+from damjax.types import ArrayLike
+
+__all__ = ["minibatches", "noisy_labels", "with_label_noise"]
 
 Stream = Callable[[Any], Problem]
 
@@ -25,7 +27,7 @@ def with_label_noise(problem: Problem, noise: float | ArrayLike) -> Problem:
         Y <- (1 - noise) Y + noise / M
 
     Args:
-        problem: any.
+        problem: the one whose targets become noisy.
         noise: in [0, 1].
 
     Raises:
@@ -39,8 +41,8 @@ def with_label_noise(problem: Problem, noise: float | ArrayLike) -> Problem:
     """
     check_problem(problem)
     check_array("noise", noise, "")
-    if (known := concrete(noise)) is not None:
-        check_between("noise", known, 0.0, 1.0)
+    if (value := concrete(noise)) is not None:
+        check_between("noise", value, 0.0, 1.0)
     noisy = (1 - noise) * problem.targets + noise / problem.targets.shape[1]
     return dataclasses.replace(problem, targets=noisy)
 
@@ -50,7 +52,7 @@ def minibatches(key: Key[Array, ""], problem: Problem, batch_size: int) -> Strea
 
     Args:
         key: typed PRNG key; the batch of step t comes from ``fold_in(key, t)``.
-        problem: what to draw from.
+        problem: the one whose tokens and labels are drawn.
         batch_size: B >= 1.
 
     Returns:
@@ -72,7 +74,7 @@ def minibatches(key: Key[Array, ""], problem: Problem, batch_size: int) -> Strea
         joint = jnp.asarray(problem.frequencies)[:, None] * problem.targets
         cells = jax.random.choice(jax.random.fold_in(key, time), joint.size, (batch_size,), p=joint.ravel())
         counts = jnp.bincount(cells, length=joint.size).reshape(joint.shape).astype(joint.dtype)
-        return _seen(problem, counts / batch_size)
+        return _with_joint(problem, counts / batch_size)
 
     return at
 
@@ -99,14 +101,14 @@ def noisy_labels(key: Key[Array, ""], problem: Problem) -> Stream:
         targets = jnp.asarray(problem.targets)
         frequencies = jnp.asarray(problem.frequencies)
         drawn = jax.random.categorical(jax.random.fold_in(key, time), jnp.log(targets), axis=-1)
-        return _seen(problem, frequencies[:, None] * jax.nn.one_hot(drawn, targets.shape[1], dtype=targets.dtype))
+        return _with_joint(problem, frequencies[:, None] * jax.nn.one_hot(drawn, targets.shape[1], dtype=targets.dtype))
 
     return at
 
 
-def _seen(problem: Problem, joint: Array) -> Problem:
+def _with_joint(problem: Problem, joint: Array) -> Problem:
     """The problem with another joint distribution of tokens and labels; tokens that did not come keep their target."""
     frequencies = joint.sum(axis=1)
-    came = frequencies[:, None] > 0
-    targets = jnp.where(came, joint / jnp.where(came, frequencies[:, None], 1), problem.targets)
+    drawn = frequencies[:, None] > 0
+    targets = jnp.where(drawn, joint / jnp.where(drawn, frequencies[:, None], 1), problem.targets)
     return dataclasses.replace(problem, frequencies=frequencies, targets=targets)

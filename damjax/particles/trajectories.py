@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from damjax._checks import check_array
-from damjax._types import ArrayLike
+from damjax.types import ArrayLike
+
+__all__ = ["first_time", "in_logarithmic_regime", "settling_time", "spike_amplitude", "spike_duration"]
 
 
 def spike_amplitude(losses: Float[ArrayLike, "T"]) -> Float[Array, ""]:

@@ -19,13 +19,29 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._checks import check_array, check_count, check_instance
-from damjax._contractions import product
-from damjax._numerics import promoting, softplus
-from damjax._types import ArrayLike, concrete, float_dtype
+from damjax._arrays import product, promoting, softplus
+from damjax._checks import check_array, check_count, check_instance, concrete, float_dtype
+from damjax._scan import check_loop, scan, warn_if_not_finite
 from damjax.particles import bigrams
 from damjax.particles.bigrams import Batch, Task
-from damjax.particles.dynamics import warn_if_not_finite
+from damjax.particles.dynamics import TOO_LARGE_A_STEP
+from damjax.types import ArrayLike
+
+__all__ = [
+    "Model",
+    "Params",
+    "Record",
+    "accuracy",
+    "draw_model",
+    "forward",
+    "ideal",
+    "loss",
+    "margins",
+    "part_by_part",
+    "train",
+    "whole",
+    "zeros",
+]
 
 
 class Model(NamedTuple):
@@ -222,7 +238,7 @@ def _evaluate(params, model, batch):
     nats = softplus(jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, beyond), axis=-1))
     hits = (logits.argmax(axis=-1).astype(batch.targets.dtype) == batch.targets).astype(nats.dtype)
     right = jnp.where(jnp.isnan(nats), nats, hits)  # the argmax of NaN is a token like any other
-    return tuple(jnp.where(batch.mask, counted, 0).sum() / count for counted in (nats, right))
+    return tuple(jnp.where(batch.mask, entries, 0).sum() / count for entries in (nats, right))
 
 
 def loss(params: Params, model: Model, batch: Batch) -> Float[Array, ""]:
@@ -275,8 +291,8 @@ def margins(params: Params, model: Model, triggers: Int[ArrayLike, "k"]) -> Para
     Example:
         >>> task = bigrams.trigger_task(bigrams.zipf_source(jax.random.key(0), 5), num_triggers=2, length=8)
         >>> model = draw_model(jax.random.key(1), num_tokens=5, length=8, dim=256)
-        >>> found = margins(ideal(model, task), model, task.triggers)
-        >>> bool(found.previous.min() > 0), bool(found.key.min() > 0), bool(found.output[2:].min() > 0)
+        >>> previous, key, output = margins(ideal(model, task), model, task.triggers)
+        >>> bool(previous.min() > 0), bool(key.min() > 0), bool(output[2:].min() > 0)
         (True, True, True)
     """
     _check_parts(model, params)
@@ -340,6 +356,8 @@ def train(
     gates: Params,
     *,
     batch_size: int = 32,
+    checkpoint_every: int | None = None,
+    unroll: int = 1,
 ) -> tuple[Params, Record]:
     """Train the memories from zero on a fresh minibatch a step; a pure function of the key.
 
@@ -353,6 +371,8 @@ def train(
         optimizer: any optax transformation.
         gates: one vector per memory, one entry per step, from ``whole`` or ``part_by_part``.
         batch_size: sequences a step.
+        checkpoint_every: for reverse-mode derivatives of long runs, as for ``damjax.simulate``.
+        unroll: steps in one turn of the compiled loop, as for ``damjax.simulate``.
 
     Returns:
         The memories after the last step, and the record, one entry a step.
@@ -372,7 +392,8 @@ def train(
     """
     _check_sizes(model, task)
     _check_training(optimizer, gates)
-    counted = Params(jnp.array(True), jnp.array(True), jnp.asarray(task.outputs) > 0)
+    check_loop(checkpoint_every, unroll)
+    mask = Params(jnp.array(True), jnp.array(True), jnp.asarray(task.outputs) > 0)
 
     def step(carry, now):
         params, state = carry
@@ -381,9 +402,9 @@ def train(
         (value, right), grads = jax.value_and_grad(_evaluate, has_aux=True)(params, model, batch)
         gated = jax.tree.map(lambda slope, factor: slope * factor.astype(slope.dtype), grads, gate)
         updates, state = promoting(optimizer.update, gated, state, params)
-        found = margins(params, model, task.triggers)
-        mean = jax.tree.map(lambda margin, where: margin.mean(where=where), found, counted)
-        worst = jax.tree.map(lambda margin, where: margin.min(where=where, initial=jnp.inf), found, counted)
+        before = margins(params, model, task.triggers)
+        mean = jax.tree.map(lambda margin, where: margin.mean(where=where), before, mask)
+        worst = jax.tree.map(lambda margin, where: margin.min(where=where, initial=jnp.inf), before, mask)
         params = jax.tree.map(
             lambda old, move, g: old + g.astype(old.dtype) * move.astype(old.dtype), params, updates, gate
         )
@@ -391,7 +412,14 @@ def train(
 
     start = zeros(model)
     gates = jax.tree.map(lambda gate: jnp.asarray(gate, model.value.dtype), gates)
-    times = jnp.arange(gates.key.shape[0])
-    (params, _), record = jax.lax.scan(step, (start, optimizer.init(start)), (times, gates))
-    warn_if_not_finite(params)
+    num_steps = len(gates.key)
+    (params, _), record = scan(
+        step,
+        (start, optimizer.init(start)),
+        (jnp.arange(num_steps), gates),
+        num_steps=num_steps,
+        checkpoint_every=checkpoint_every,
+        unroll=unroll,
+    )
+    warn_if_not_finite(params, TOO_LARGE_A_STEP)
     return params, record

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import DECADES, POWERS, Panel, letter, note
+from paper_figs.particles import common
+from paper_figs.sweeps import Sweep, quiet
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def separable(key: jax.Array, num_tokens: int, ratio: jax.Array, protocol: Proto
     optimizer = optax.sgd(protocol.separation_rate, protocol.momentum, nesterov=True)
     dynamics = particles.descent(particles.particle_system(num_tokens, 2), optimizer)
     input_key, class_key = jax.random.split(key)
-    inputs = _common.gaussian(input_key, num_tokens, jnp.round(ratio * num_tokens), num_tokens)
+    inputs = common.gaussian(input_key, num_tokens, jnp.round(ratio * num_tokens), num_tokens)
     classes = jax.random.bernoulli(class_key, shape=(num_tokens,)).astype(int)
     uniform = particles.embeddings.zipf(num_tokens, 0.0)
     problem = particles.from_embeddings(inputs, jnp.eye(2), uniform, particles.one_hot(classes, 2))
@@ -79,7 +77,7 @@ def recall(key: jax.Array, dim: jax.Array, protocol: Protocol) -> jax.Array:
     """Which tokens are recalled after training, (N,) of 0 and 1; every token is its own class."""
     num_tokens = protocol.num_tokens
     dynamics = particles.descent(particles.particle_system(num_tokens, num_tokens), protocol.learning_rate)
-    problem = _common.own_classes(*_common.spheres(key, num_tokens, dim, max(protocol.dims)), protocol.exponent)
+    problem = common.own_classes(*common.spheres(key, num_tokens, dim, max(protocol.dims)), protocol.exponent)
     start = jnp.zeros((num_tokens, num_tokens))
     state, _ = particles.evolve(dynamics, start, problem, protocol.num_steps, observe=lambda _: None)
     return particles.recalled(state.params, problem).astype(float)
@@ -103,7 +101,7 @@ def gap(key: jax.Array, dim: int, exponent: float) -> dict[str, jax.Array]:
     return {"minimiser": solved.error_rate, "best": solved.least_error_rate}
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
     seeds, ratios = protocol.num_seeds, np.array(protocol.ratios)
     keys = jax.random.split(jax.random.key(protocol.seed), seeds * protocol.draws_per_seed)
@@ -116,15 +114,15 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     run = functools.partial(separable, protocol=protocol)
     axes = {"num_tokens": protocol.sizes, "ratio": ratios}
     # Products with matrices as large as these are faster with the runs in front.
-    found = sweep("separable", run, keys=keys, static=("num_tokens",), vectorize=jax.vmap, **axes)
-    fractions = dict(zip((f"N = {size}" for size in protocol.sizes), by_seed(found["value"]), strict=True))
+    results = sweep("separable", run, keys=keys, static=("num_tokens",), vectorize=jax.vmap, **axes)
+    fractions = dict(zip((f"N = {size}" for size in protocol.sizes), by_seed(results["value"]), strict=True))
     expected = {
         f"N = {size}": np.array([[cover(size, round(size * ratio)) for ratio in protocol.ratios]])
         for size in protocol.sizes
     }
     run = functools.partial(recall, protocol=protocol)
     recalled = sweep("recall", run, keys=keys[:seeds], dim=protocol.dims)
-    ranks, grouped = _common.by_rank(np.asarray(recalled["value"]))
+    ranks, grouped = common.by_rank(np.asarray(recalled["value"]))
     accuracy = {f"d = {dim}": of_dim for dim, of_dim in zip(protocol.dims, grouped, strict=True)}
     run = functools.partial(gap, exponent=protocol.exponent)
     errors = sweep("gap", run, keys=keys, static=("dim",), dim=protocol.gap_dims)
@@ -140,35 +138,32 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        panels["separable"].curves(left)
-        _common.draw_closed_form(left, panels["cover"])
-        left.set(xlabel="d / N", ylabel="fraction of runs without error", ylim=(-0.03, 1.03))
-        left.set_title("two random classes; lines: Cover's theorem")
-        accuracy = panels["accuracy"]
-        accuracy.curves(middle)
-        middle.set(xlabel=accuracy.label, ylabel="accuracy after training", ylim=(-0.03, 1.03))
-        middle.set_title(f"recall by rank, N = M = {protocol.num_tokens}")
-        plotting.log_axis(middle.xaxis, _panels.DECADES)
-        errors = panels["errors"]
-        _panels.draw(right, errors, "minimiser and best memory, N = d + 1", "error rate", ticks=_panels.POWERS)
-        plotting.log_axis(right.xaxis, protocol.gap_dims)
-        for axes in figure.axes:
-            axes.legend(fontsize=7)
-        _panels.letter(figure.axes)
-        _common.note(
-            figure,
-            f"(a) Gaussian embeddings, step {protocol.separation_rate:g}, Nesterov momentum {protocol.momentum:g},"
-            f" {protocol.separation_steps} steps. (b) Zipf({protocol.exponent:g}), sphere, $\\eta$ ="
-            f" {protocol.learning_rate:g}, {protocol.num_steps} steps; ranks in groups 1, 2-3, 4-7, ... (c) Zipf,"
-            f" sphere, two classes set so that no memory is\nwithout error; closed form."
-            f" Mean and 95% interval over {protocol.num_seeds} seeds; {protocol.draws_per_seed} draws in (a), (c).",
-        )
-    return figure
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
+    left, middle, right = figure.subplots(1, 3)
+    panels["separable"].curves(left)
+    common.draw_closed_form(left, panels["cover"])
+    left.set(xlabel="d / N", ylabel="fraction of runs without error", ylim=(-0.03, 1.03))
+    left.set_title("two random classes; lines: Cover's theorem")
+    accuracy = panels["accuracy"]
+    accuracy.curves(middle)
+    middle.set(xlabel=accuracy.label, ylabel="accuracy after training", ylim=(-0.03, 1.03))
+    middle.set_title(f"recall by rank, N = M = {protocol.num_tokens}")
+    plotting.log_axis(middle.xaxis, DECADES)
+    errors = panels["errors"]
+    errors.draw(right, "minimiser and best memory, N = d + 1", "error rate", ticks=POWERS)
+    plotting.log_axis(right.xaxis, protocol.gap_dims)
+    for axes in figure.axes:
+        axes.legend(fontsize=7)
+    letter(figure.axes)
+    note(
+        figure,
+        f"(a) Gaussian embeddings, step {protocol.separation_rate:g}, Nesterov momentum {protocol.momentum:g},"
+        f" {protocol.separation_steps} steps. (b) Zipf({protocol.exponent:g}), sphere, $\\eta$ ="
+        f" {protocol.learning_rate:g}, {protocol.num_steps} steps; ranks in groups 1, 2-3, 4-7, ... (c) Zipf,"
+        f" sphere, two classes set so that no memory is\nwithout error; closed form."
+        f" Mean and 95% interval over {protocol.num_seeds} seeds; {protocol.draws_per_seed} draws in (a), (c).",
+    )
 
 
-make = _common.maker("capacity", Protocol(), QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("capacity", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.6))

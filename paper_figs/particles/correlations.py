@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
-from damjax import particles, plotting
-from paper_figs import _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
-from paper_figs.particles._common import LOSS, STEP
+from damjax import particles
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import Panel, letter, note
+from paper_figs.particles import common
+from paper_figs.particles.common import LOSS, STEP
+from paper_figs.sweeps import Sweep, quiet
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,9 @@ def grams(key: jax.Array, protocol: Protocol) -> jax.Array:
     )
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure, from one program."""
-    num_tokens, times = protocol.num_tokens, _common.log_times(protocol.num_steps)
+    num_tokens, times = protocol.num_tokens, common.log_times(protocol.num_steps)
     memory = particles.particle_system(num_tokens, 2)
 
     def run(key, matrix):
@@ -70,7 +68,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
         frequencies = particles.embeddings.zipf(num_tokens, protocol.exponent)
         gram = grams(gram_key, protocol)[matrix]
         problem = particles.Problem(gram, jnp.eye(2), frequencies, particles.one_hot(classes, 2))
-        read = _common.train(memory, protocol.learning_rate, problem, protocol.num_steps)
+        read = common.train(memory, protocol.learning_rate, problem, protocol.num_steps)
         support = particles.binary.support(problem)
         positive = jnp.all((support > 0) & jnp.isfinite(support))
         spread = jnp.max(read.margins, axis=1) - jnp.min(read.margins, axis=1)
@@ -85,12 +83,12 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
 
     kinds = names(protocol)
     keys = jax.random.split(jax.random.key(protocol.seed), protocol.num_seeds)
-    found = sweep("runs", run, keys=keys, matrix=range(len(kinds)))
-    spreads = dict(zip(kinds, np.asarray(found["spreads"]), strict=True))
+    results = sweep("runs", run, keys=keys, matrix=range(len(kinds)))
+    spreads = dict(zip(kinds, np.asarray(results["spreads"]), strict=True))
     scale = protocol.learning_rate * 2 * times  # eta c t, for two orthonormal outputs
     scaled, limits, losses = {}, {}, {}
-    kept = (np.asarray(found[name]) for name in ("losses", "perfect", "positive", "limits"))
-    for name, loss, perfect, positive, limit in zip(kinds, *kept, strict=True):
+    columns = (np.asarray(results[name]) for name in ("losses", "perfect", "positive", "limits"))
+    for name, loss, perfect, positive, limit in zip(kinds, *columns, strict=True):
         if name.startswith("rank"):
             for group, chosen in ((", separated", perfect), (", not separated", ~perfect)):
                 if chosen.any():
@@ -106,32 +104,29 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.5), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        title = r"loss times step; lines: $1^\top K^{-1} 1$"
-        _common.draw_against_steps(left, panels["scaled"], title, r"$\eta$ c t L")
-        for line, limit in zip(left.get_lines(), panels["limits"].samples.values(), strict=True):
-            left.axhline(limit.mean(), color=line.get_color(), linewidth=0.8)
-        title = "spread of the margins"
-        _common.draw_against_steps(middle, panels["spreads"], title, "largest less smallest margin (nats)")
-        _common.draw_against_steps(right, panels["losses"], "low rank: loss", LOSS)
-        left.set_ylim(bottom=0)
-        for axes in figure.axes:
-            axes.legend(fontsize=7)
-        _panels.letter(figure.axes)
-        positive = ", ".join(f"{name} {len(samples)}" for name, samples in panels["scaled"].samples.items())
-        _common.note(
-            figure,
-            f"{protocol.num_tokens} tokens, half of them in each of two classes, Zipf({protocol.exponent:g}), $\\eta$ ="
-            f" {protocol.learning_rate:g}; Wishart in {protocol.degrees} dimensions, {protocol.num_blocks} blocks of"
-            f" {protocol.block_correlation:g}, Toeplitz {protocol.toeplitz_base:g}$^{{|x-y|}}$.\nMean and 95% interval"
-            f" over {protocol.num_seeds} seeds; (a): those with $K^{{-1}} 1 > 0$, {positive};"
-            f" (c): by whether every token is recalled at the end.",
-        )
-    return figure
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
+    left, middle, right = figure.subplots(1, 3)
+    title = r"loss times step; lines: $1^\top K^{-1} 1$"
+    common.draw_against_steps(left, panels["scaled"], title, r"$\eta$ c t L")
+    for line, limit in zip(left.get_lines(), panels["limits"].samples.values(), strict=True):
+        left.axhline(limit.mean(), color=line.get_color(), linewidth=0.8)
+    title = "spread of the margins"
+    common.draw_against_steps(middle, panels["spreads"], title, "largest less smallest margin (nats)")
+    common.draw_against_steps(right, panels["losses"], "low rank: loss", LOSS)
+    left.set_ylim(bottom=0)
+    for axes in figure.axes:
+        axes.legend(fontsize=7)
+    letter(figure.axes)
+    positive = ", ".join(f"{name} {len(samples)}" for name, samples in panels["scaled"].samples.items())
+    note(
+        figure,
+        f"{protocol.num_tokens} tokens, half of them in each of two classes, Zipf({protocol.exponent:g}), $\\eta$ ="
+        f" {protocol.learning_rate:g}; Wishart in {protocol.degrees} dimensions, {protocol.num_blocks} blocks of"
+        f" {protocol.block_correlation:g}, Toeplitz {protocol.toeplitz_base:g}$^{{|x-y|}}$.\nMean and 95% interval"
+        f" over {protocol.num_seeds} seeds; (a): those with $K^{{-1}} 1 > 0$, {positive};"
+        f" (c): by whether every token is recalled at the end.",
+    )
 
 
-make = _common.maker("correlations", Protocol(), QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("correlations", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.5))

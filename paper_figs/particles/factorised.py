@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
-from paper_figs.particles._common import LOSS, STEP
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import DECADES, Panel, letter, note
+from paper_figs.particles import common
+from paper_figs.particles.common import LOSS, STEP
+from paper_figs.sweeps import Sweep, quiet
 
 
 class Shape(NamedTuple):
@@ -77,16 +75,16 @@ class Protocol:
     seed: int = 0
 
 
-QUICK = {"shapes": Protocol().shapes[:2], "num_tokens": 15, "num_steps": 50, "num_seeds": 3, "num_tuning_seeds": 2}
+QUICK = {"shapes": Protocol().shapes[:2], "num_tokens": 15, "num_steps": 50, "num_seeds": 3}
 CLAIM = "With as many parameters, low rank in more dimensions lowers the loss, and not the errors"
 
 
-def train(protocol: Protocol, sweep: Sweep = _sweeps.quiet, *, tuning: bool = False) -> Any:
+def train(protocol: Protocol, sweep: Sweep = quiet, *, tuning: bool = False) -> Any:
     """Runs of every memory at each of its step sizes, (shapes and rates, seeds, ...); tuning has seeds of its own.
 
     Losses and errors are those at ``log_times``; ``recalled`` says which tokens are right at the end.
     """
-    num_tokens, times = protocol.num_tokens, _common.log_times(protocol.num_steps)
+    num_tokens, times = protocol.num_tokens, common.log_times(protocol.num_steps)
     shapes = {shape.name: shape for shape in protocol.shapes}
 
     def run(key, shape, rate):
@@ -94,8 +92,8 @@ def train(protocol: Protocol, sweep: Sweep = _sweeps.quiet, *, tuning: bool = Fa
         dim, memory_of = shapes[shape].dim, shapes[shape].memory
         inputs = particles.embeddings.sphere(input_key, num_tokens, dim)
         outputs = particles.embeddings.sphere(output_key, num_tokens, dim)
-        problem = _common.own_classes(inputs, outputs, protocol.exponent)
-        read = _common.train(memory_of(inputs, outputs), rate, problem, protocol.num_steps, key=start_key)
+        problem = common.own_classes(inputs, outputs, protocol.exponent)
+        read = common.train(memory_of(inputs, outputs), rate, problem, protocol.num_steps, key=start_key)
         return {"losses": read.losses[times], "errors": read.errors[times], "recalled": read.margins[-1] > 0}
 
     name, number = ("tuning", protocol.num_tuning_seeds) if tuning else ("runs", protocol.num_seeds)
@@ -105,13 +103,13 @@ def train(protocol: Protocol, sweep: Sweep = _sweeps.quiet, *, tuning: bool = Fa
     return sweep(name, run, keys=keys, zipped=[("shape", "rate")], vectorize=jax.vmap, shape=names, rate=rates)
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure, every memory at its best step size."""
-    times = _common.log_times(protocol.num_steps)
+    times = common.log_times(protocol.num_steps)
     shapes = tuned(protocol, sweep)
-    found = train(dataclasses.replace(protocol, shapes=shapes), sweep)
-    losses, errors, recalled = (np.asarray(found[kind], float) for kind in ("losses", "errors", "recalled"))
-    ranks, accuracy = _common.by_rank(recalled)
+    results = train(dataclasses.replace(protocol, shapes=shapes), sweep)
+    losses, errors, recalled = (np.asarray(results[kind], float) for kind in ("losses", "errors", "recalled"))
+    ranks, accuracy = common.by_rank(recalled)
     rates = {"learning_rate": {shape.name: shape.learning_rates for shape in shapes}}
 
     def panel(label: str, x: np.ndarray, values: np.ndarray) -> Panel:
@@ -125,7 +123,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     }
 
 
-def tuned(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> tuple[Shape, ...]:
+def tuned(protocol: Protocol, sweep: Sweep = quiet) -> tuple[Shape, ...]:
     """The memories with their step size of least mean final loss only; a loss that is not finite is not the least."""
     finals = iter(np.asarray(train(protocol, sweep, tuning=True)["losses"])[:, :, -1].mean(axis=1))
     best = []
@@ -135,32 +133,29 @@ def tuned(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> tuple[Shape, ...]
     return tuple(best)
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        _common.draw_against_steps(left, panels["losses"], "loss", LOSS)
-        _common.draw_against_steps(middle, panels["errors"], "error rate", "error rate")
-        accuracy = panels["accuracy"]
-        accuracy.curves(right)
-        right.set(title="accuracy by rank, at the end", xlabel=accuracy.label, ylabel="accuracy")
-        plotting.log_axis(right.xaxis, _panels.DECADES)
-        for axes in figure.axes:
-            axes.set_ylim(bottom=0)
-        left.legend(fontsize=7)
-        _panels.letter(figure.axes)
-        rates = accuracy.columns["learning_rate"]
-        edges = [s.name for s in protocol.shapes if rates[s.name][0] in (s.learning_rates[0], s.learning_rates[-1])]
-        _common.note(
-            figure,
-            f"{protocol.num_tokens} tokens, each its own class, Zipf({protocol.exponent:g}); inputs and outputs uniform"
-            f" on the sphere; {protocol.shapes[0].num_parameters} parameters each; ranks in groups 1, 2-3, 4-7, ...\n"
-            f"$\\eta$ of least mean final loss on {protocol.num_tuning_seeds} other seeds"
-            f"{', at the edge of its grid for ' * bool(edges)}{'; '.join(edges)}."
-            f" Mean and 95% interval over {protocol.num_seeds} seeds.",
-        )
-    return figure
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
+    left, middle, right = figure.subplots(1, 3)
+    common.draw_against_steps(left, panels["losses"], "loss", LOSS)
+    common.draw_against_steps(middle, panels["errors"], "error rate", "error rate")
+    accuracy = panels["accuracy"]
+    accuracy.curves(right)
+    right.set(title="accuracy by rank, at the end", xlabel=accuracy.label, ylabel="accuracy")
+    plotting.log_axis(right.xaxis, DECADES)
+    for axes in figure.axes:
+        axes.set_ylim(bottom=0)
+    left.legend(fontsize=7)
+    letter(figure.axes)
+    rates = accuracy.columns["learning_rate"]
+    edges = [s.name for s in protocol.shapes if rates[s.name][0] in (s.learning_rates[0], s.learning_rates[-1])]
+    note(
+        figure,
+        f"{protocol.num_tokens} tokens, each its own class, Zipf({protocol.exponent:g}); inputs and outputs uniform"
+        f" on the sphere; {protocol.shapes[0].num_parameters} parameters each; ranks in groups 1, 2-3, 4-7, ...\n"
+        f"$\\eta$ of least mean final loss on {protocol.num_tuning_seeds} other seeds"
+        f"{', at the edge of its grid for ' * bool(edges)}{'; '.join(edges)}."
+        f" Mean and 95% interval over {protocol.num_seeds} seeds.",
+    )
 
 
-make = _common.maker("factorised", Protocol(), QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("factorised", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.6))

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
-from matplotlib.figure import Figure
 
 from damjax import particles, plotting
-from paper_figs import _output, _panels, _sweeps
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
-from paper_figs.particles._common import LOSS
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import letter, note
+from paper_figs.particles import common
+from paper_figs.particles.common import LOSS
+from paper_figs.sweeps import Sweep, quiet
 
 # Light enough for paths to be seen on it.
 GREYS = LinearSegmentedColormap.from_list("greys", mpl.colormaps["Greys"](np.linspace(0, 0.6, 64)))
@@ -35,9 +35,7 @@ QUICK = {"num_steps": 10}
 CLAIM = "Overlapping tokens of different classes make a valley; large steps swing across it, and get farther"
 
 
-def compute(
-    protocol: Protocol, sweep: Sweep = _sweeps.quiet
-) -> dict[tuple[float, float], tuple[np.ndarray, np.ndarray]]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[tuple[float, float], tuple[np.ndarray, np.ndarray]]:
     """(alpha, eta) -> gamma_0..gamma_T, (T + 1, 2), and their losses.
 
     gamma = W'(u_1 - u_2), the only part of W that two classes see: m_x = s_x <gamma, e_x>.
@@ -46,13 +44,13 @@ def compute(
 
     def run(_, overlap, rate):
         problem = particles.two_tokens(overlap, protocol.frequency)
-        read = _common.train(memory, rate, problem, protocol.num_steps)
+        read = common.train(memory, rate, problem, protocol.num_steps)
         signed = read.margins * jnp.array([[1.0, -1.0]])
         return {"path": jnp.linalg.solve(particles.embeddings.pair(overlap), signed.T).T, "losses": read.losses}
 
     axes = {"overlap": protocol.overlaps, "rate": protocol.learning_rates}
-    found = sweep("paths", run, keys=_common.one_key(), **axes)
-    paths, losses = (np.asarray(found[name])[:, :, 0] for name in ("path", "losses"))
+    results = sweep("paths", run, keys=common.one_key(), **axes)
+    paths, losses = (np.asarray(results[name])[:, :, 0] for name in ("path", "losses"))
     return {
         (alpha, rate): (paths[i, j], losses[i, j])
         for i, alpha in enumerate(protocol.overlaps)
@@ -76,38 +74,39 @@ def _around(alpha: float, paths: Mapping, protocol: Protocol) -> tuple[np.ndarra
     return across, along, landscape(alpha, protocol.frequency, across, along)
 
 
-def draw(paths: Mapping[tuple[float, float], tuple[np.ndarray, np.ndarray]], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.7), layout="constrained")
-        panels = figure.subplots(1, len(protocol.overlaps))
-        shown = {alpha: _around(alpha, paths, protocol) for alpha in protocol.overlaps}
-        least, most = (extreme([extreme(losses) for *_, losses in shown.values()]) for extreme in (np.min, np.max))
-        norm, levels = LogNorm(least, most), np.geomspace(least, most, 20)
-        for axes, (alpha, (across, along, losses)) in zip(panels, shown.items(), strict=True):
-            axes.contourf(across, along, losses, levels, norm=norm, cmap=GREYS)
-            for rate, style in zip(protocol.learning_rates, plotting.STYLES[1:], strict=False):
-                gamma, _ = paths[alpha, rate]
-                (line,) = axes.plot(*gamma.T, markersize=3, linewidth=1, label=rf"$\eta$ = {rate:g}")
-                line.set(**style)
-            axes.plot(0, 0, "k*", markersize=9, label="start")
-            axes.set(title=rf"$\alpha$ = {alpha:g}", xlabel=r"$\gamma_1$, along $e_1$", ylabel=r"$\gamma_2$")
-        figure.colorbar(ScalarMappable(norm, GREYS), ax=panels, label=LOSS)
-        _panels.letter(panels)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        text = r"Loss, with levels in equal ratios, over $\gamma = W'(u_1 - u_2)$; $p_1$ ="
-        _common.note(figure, f"{text} {protocol.frequency:g}, different classes, {protocol.num_steps} steps.")
-    return figure
+def draw(
+    figure: Picture, paths: Mapping[tuple[float, float], tuple[np.ndarray, np.ndarray]], protocol: Protocol
+) -> None:
+    """Draw the numbers."""
+    panels = figure.subplots(1, len(protocol.overlaps))
+    shown = {alpha: _around(alpha, paths, protocol) for alpha in protocol.overlaps}
+    least, most = (extreme([extreme(losses) for *_, losses in shown.values()]) for extreme in (np.min, np.max))
+    norm, levels = LogNorm(least, most), np.geomspace(least, most, 20)
+    for axes, (alpha, (across, along, losses)) in zip(panels, shown.items(), strict=True):
+        axes.contourf(across, along, losses, levels, norm=norm, cmap=GREYS)
+        for rate, style in zip(protocol.learning_rates, plotting.STYLES[1:], strict=False):
+            gamma, _ = paths[alpha, rate]
+            (line,) = axes.plot(*gamma.T, markersize=3, linewidth=1, label=rf"$\eta$ = {rate:g}")
+            line.set(**style)
+        axes.plot(0, 0, "k*", markersize=9, label="start")
+        axes.set(title=rf"$\alpha$ = {alpha:g}", xlabel=r"$\gamma_1$, along $e_1$", ylabel=r"$\gamma_2$")
+    figure.colorbar(ScalarMappable(norm, GREYS), ax=panels, label=LOSS)
+    letter(panels)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    text = r"Loss, with levels in equal ratios, over $\gamma = W'(u_1 - u_2)$; $p_1$ ="
+    note(figure, f"{text} {protocol.frequency:g}, different classes, {protocol.num_steps} steps.")
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
-    paths = compute(protocol, sweep)
+def tables(
+    paths: Mapping[tuple[float, float], tuple[np.ndarray, np.ndarray]], protocol: Protocol
+) -> dict[str, list[dict[str, Any]]]:
+    """One row per step of a path."""
     rows = [
         {"alpha": alpha, "eta": rate, "step": t, "gamma_1": point[0], "gamma_2": point[1], "loss": loss}
         for (alpha, rate), (gamma, losses) in paths.items()
         for t, (point, loss) in enumerate(zip(gamma.tolist(), losses.tolist(), strict=True))
     ]
-    settings = _common.settings("landscapes", protocol, quick)
-    return _output.save("landscapes", draw(paths, protocol), {"": rows}, settings, out, claim=CLAIM, quick=quick)
+    return {"": rows}
+
+
+FIGURE = Figure("landscapes", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.7), tables=tables)

@@ -6,17 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from damjax import particles, plotting
 from damjax.particles import sampling, trajectories
-from paper_figs import _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
-from paper_figs.particles._common import LOSS, MARGIN, STEP
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import Panel, letter, note
+from paper_figs.particles import common
+from paper_figs.particles.common import LOSS, MARGIN, STEP
+from paper_figs.sweeps import Sweep, quiet
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,12 @@ def tokens(protocol: Protocol) -> particles.Problem:
 
 def minibatch_runs(protocol: Protocol, sweep: Sweep) -> Any:
     """Losses at ``log_times`` and the time to the logarithmic regime, (batches, rates, seeds, ...); first full ones."""
-    problem, times = tokens(protocol), _common.log_times(protocol.num_steps)
+    problem, times = tokens(protocol), common.log_times(protocol.num_steps)
     memory = particles.particle_system(protocol.num_tokens, 2)
 
     def run(key, batch, rate):
         seen = problem if batch is None else sampling.minibatches(key, problem, batch)
-        losses = _common.train(memory, rate, problem, protocol.num_steps, seen=seen).losses
+        losses = common.train(memory, rate, problem, protocol.num_steps, seen=seen).losses
         regime = trajectories.in_logarithmic_regime(losses, tolerance=protocol.tolerance)
         return {"losses": losses[times], "settled": trajectories.settling_time(regime).astype(float)}
 
@@ -73,12 +71,12 @@ def minibatch_runs(protocol: Protocol, sweep: Sweep) -> Any:
 
 def label_noise_runs(protocol: Protocol, sweep: Sweep) -> Any:
     """Mean margins at ``log_times`` and the time from which no token is wrong, (noises, rates, seeds, ...)."""
-    problem, times = tokens(protocol), _common.log_times(protocol.num_steps)
+    problem, times = tokens(protocol), common.log_times(protocol.num_steps)
     memory = particles.particle_system(protocol.num_tokens, 2)
 
     def run(key, noise, rate):
         seen = sampling.noisy_labels(key, sampling.with_label_noise(problem, noise))
-        read = _common.train(memory, rate, problem, protocol.num_steps, seen=seen)
+        read = common.train(memory, rate, problem, protocol.num_steps, seen=seen)
         perfect = trajectories.settling_time(read.errors == 0).astype(float)
         return {"margins": read.margins.mean(axis=1)[times], "perfect": perfect}
 
@@ -86,22 +84,22 @@ def label_noise_runs(protocol: Protocol, sweep: Sweep) -> Any:
     return sweep("label noise", run, keys=keys, noise=protocol.noises, rate=protocol.noise_rates)
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
-    times = _common.log_times(protocol.num_steps)
-    found = minibatch_runs(protocol, sweep)
-    losses, settled = np.asarray(found["losses"]), np.asarray(found["settled"])
+    times = common.log_times(protocol.num_steps)
+    results = minibatch_runs(protocol, sweep)
+    losses, settled = np.asarray(results["losses"]), np.asarray(results["settled"])
     # Nothing is random in full batches.
     shown = {"full batch": losses[0, -1, :1]}
     shown |= {f"B = {size}": losses[1 + protocol.batch_sizes.index(size), -1] for size in protocol.shown_batches}
-    by_batch = _common.by_rate(protocol.learning_rates, np.moveaxis(settled[1:], 0, -1))
+    by_batch = common.by_rate(protocol.learning_rates, np.moveaxis(settled[1:], 0, -1))
     for rate, full in zip(protocol.learning_rates, settled[0, :, :1], strict=True):
         by_batch[rf"$\eta$ = {rate:g}, full batch"] = np.repeat(full[:, None], len(protocol.batch_sizes), axis=1)
-    found = label_noise_runs(protocol, sweep)
-    margins, perfect = np.asarray(found["margins"]), np.asarray(found["perfect"])
+    results = label_noise_runs(protocol, sweep)
+    margins, perfect = np.asarray(results["margins"]), np.asarray(results["perfect"])
     by_noise = {f"noise {noise:g}": margins[protocol.noises.index(noise), 1] for noise in protocol.shown_noises}
     limit = protocol.settled_by * protocol.num_steps
-    by_rate = _common.by_rate(protocol.noise_rates, np.moveaxis(perfect, 0, -1))
+    by_rate = common.by_rate(protocol.noise_rates, np.moveaxis(perfect, 0, -1))
     return {
         "losses": Panel(STEP, times, shown),
         "batches": Panel("batch size B (tokens)", np.array(protocol.batch_sizes), by_batch, limit=limit),
@@ -110,33 +108,30 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
     settling = "median settling time (steps)"
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(9.2, 6.4), layout="constrained")
-        (top_left, top_right), (low_left, low_right) = figure.subplots(2, 2)
-        rate = protocol.learning_rates[-1]
-        _common.draw_against_steps(top_left, panels["losses"], rf"minibatches, $\eta$ = {rate:g}", LOSS)
-        _panels.draw(top_right, panels["batches"], "time to the logarithmic regime", settling)
-        plotting.log_axis(top_right.xaxis, protocol.batch_sizes)
-        rate = protocol.noise_rates[1]
-        title = rf"labels drawn anew at every step, $\eta$ = {rate:g}"
-        _common.draw_against_steps(low_left, panels["margins"], title, f"mean {MARGIN}")
-        title = "step from which no token is wrong"
-        _panels.draw(low_right, panels["noises"], title, settling)
-        for axes in figure.axes:
-            axes.legend(fontsize=7)
-        _panels.letter(figure.axes)
-        _common.note(
-            figure,
-            f"{protocol.num_tokens} tokens, Toeplitz({protocol.correlation:g}) overlaps, Zipf(1), two classes in turn;"
-            f" {protocol.num_steps} steps. Mean and 95% interval over {protocol.num_seeds} seeds;\n(b, d)"
-            f" median and its 95% interval; grey: not in the first {protocol.settled_by:.0%} of the run, with the"
-            " share of seeds that settle in it.\n(b) from when on the"
-            f" loss falls as 1/t over each doubling of t, to within {protocol.tolerance:g} of the exponent.",
-        )
-    return figure
+    (top_left, top_right), (low_left, low_right) = figure.subplots(2, 2)
+    rate = protocol.learning_rates[-1]
+    common.draw_against_steps(top_left, panels["losses"], rf"minibatches, $\eta$ = {rate:g}", LOSS)
+    panels["batches"].draw(top_right, "time to the logarithmic regime", settling)
+    plotting.log_axis(top_right.xaxis, protocol.batch_sizes)
+    rate = protocol.noise_rates[1]
+    title = rf"labels drawn anew at every step, $\eta$ = {rate:g}"
+    common.draw_against_steps(low_left, panels["margins"], title, f"mean {MARGIN}")
+    title = "step from which no token is wrong"
+    panels["noises"].draw(low_right, title, settling)
+    for axes in figure.axes:
+        axes.legend(fontsize=7)
+    letter(figure.axes)
+    note(
+        figure,
+        f"{protocol.num_tokens} tokens, Toeplitz({protocol.correlation:g}) overlaps, Zipf(1), two classes in turn;"
+        f" {protocol.num_steps} steps. Mean and 95% interval over {protocol.num_seeds} seeds;\n(b, d)"
+        f" median and its 95% interval; grey: not in the first {protocol.settled_by:.0%} of the run, with the"
+        " share of seeds that settle in it.\n(b) from when on the"
+        f" loss falls as 1/t over each doubling of t, to within {protocol.tolerance:g} of the exponent.",
+    )
 
 
-make = _common.maker("noise", Protocol(), QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("noise", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (9.2, 6.4))

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
-from damjax import particles, plotting
-from paper_figs import _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
-from paper_figs.particles._common import LOSS, MARGIN, STEP
+from damjax import particles
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import Panel, letter, note
+from paper_figs.particles import common
+from paper_figs.particles.common import LOSS, MARGIN, STEP
+from paper_figs.sweeps import Sweep, quiet
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,9 @@ CLAIM = "Margins grow as log t and the loss falls as 1/t, as in closed form; des
 QUICK = {"num_steps": 200}
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
-    num_tokens, times = protocol.num_tokens, _common.log_times(protocol.num_steps)
+    num_tokens, times = protocol.num_tokens, common.log_times(protocol.num_steps)
     problem = particles.Problem(
         jnp.eye(num_tokens),
         jnp.eye(2),
@@ -46,7 +44,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     distance = particles.binary.output_distance(problem)
 
     def run(_, learning_rate):
-        read = _common.train(memory, learning_rate, problem, protocol.num_steps)
+        read = common.train(memory, learning_rate, problem, protocol.num_steps)
         rates = learning_rate * distance * problem.frequencies
         flow = particles.binary.flow_margins(0.0, rates, times[:, None])
         return {
@@ -57,9 +55,9 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
             "bounds": particles.binary.flow_loss_bound(problem, learning_rate, times),
         }
 
-    found = sweep("runs", run, keys=_common.one_key(), learning_rate=protocol.learning_rates)
+    results = sweep("runs", run, keys=common.one_key(), learning_rate=protocol.learning_rates)
     names = ("losses", "margins", "flow_losses", "flow_margins", "bounds")
-    losses, margins, flow_losses, flow, bounds = (np.asarray(found[name]) for name in names)
+    losses, margins, flow_losses, flow, bounds = (np.asarray(results[name]) for name in names)
     shown, eta = protocol.learning_rates.index(protocol.shown_rate), rf"$\eta$ = {protocol.shown_rate:g}"
     closed = {f"flow, {eta}": flow_losses[shown], f"bound, {eta}": bounds[shown]}
     by_rank = lambda curves: {f"rank {rank}": curves[shown, ..., rank - 1] for rank in protocol.shown_ranks}  # noqa: E731
@@ -67,28 +65,25 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     return {
         "margins": Panel(STEP, times, by_rank(margins), log=False),
         "margins_closed_form": Panel(STEP, times, by_rank(flow), log=False),
-        "losses": Panel(STEP, times, _common.by_rate(protocol.learning_rates, losses) | closed),
-        "leads": Panel(STEP, times, _common.by_rate(protocol.learning_rates, leads), log=False),
+        "losses": Panel(STEP, times, common.by_rate(protocol.learning_rates, losses) | closed),
+        "leads": Panel(STEP, times, common.by_rate(protocol.learning_rates, leads), log=False),
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.3), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        title = rf"margins at $\eta$ = {protocol.shown_rate:g}; lines: flow"
-        _common.draw_against_steps(left, panels["margins"], title, MARGIN)
-        _common.draw_closed_form(left, panels["margins_closed_form"])
-        _common.draw_against_steps(middle, panels["losses"], "loss, its flow and its bound", LOSS)
-        title = "descent less the flow"
-        _common.draw_against_steps(right, panels["leads"], title, "largest difference in margin (nats)")
-        for axes in figure.axes:
-            axes.legend(fontsize=7)
-        _panels.letter(figure.axes)
-        frequencies = f"{protocol.num_tokens} orthonormal tokens, Zipf({protocol.exponent:g})"
-        _common.note(figure, f"{frequencies}, two classes in turn; W starts at 0. Nothing is random.")
-    return figure
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
+    left, middle, right = figure.subplots(1, 3)
+    title = rf"margins at $\eta$ = {protocol.shown_rate:g}; lines: flow"
+    common.draw_against_steps(left, panels["margins"], title, MARGIN)
+    common.draw_closed_form(left, panels["margins_closed_form"])
+    common.draw_against_steps(middle, panels["losses"], "loss, its flow and its bound", LOSS)
+    title = "descent less the flow"
+    common.draw_against_steps(right, panels["leads"], title, "largest difference in margin (nats)")
+    for axes in figure.axes:
+        axes.legend(fontsize=7)
+    letter(figure.axes)
+    frequencies = f"{protocol.num_tokens} orthonormal tokens, Zipf({protocol.exponent:g})"
+    note(figure, f"{frequencies}, two classes in turn; W starts at 0. Nothing is random.")
 
 
-make = _common.maker("orthogonal", Protocol(), QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("orthogonal", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.3))

@@ -1,20 +1,19 @@
 """(b) Two tokens: the first step at which both are right, over 10 x 10 x 10 frequencies, step sizes and overlaps."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
-from damjax import particles, plotting
+from damjax import particles
 from damjax.particles import trajectories
-from paper_figs import _output, _panels, _sweeps
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import letter, note
+from paper_figs.particles import common
+from paper_figs.sweeps import Sweep, quiet
 
 
 @dataclass(frozen=True)
@@ -47,38 +46,34 @@ def first_perfect_step(frequency, rate, overlap, *, num_steps: int) -> jax.Array
     return 1 + trajectories.first_time(errors[1:] == 0)
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> np.ndarray:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> np.ndarray:
     """The first perfect step of every run, (frequencies, rates, overlaps)."""
     axes = dict(zip(("frequency", "rate", "overlap"), grid(protocol.size), strict=True))
     run = lambda _, **setting: first_perfect_step(**setting, num_steps=protocol.num_steps)  # noqa: E731
-    return np.asarray(sweep("grid", run, keys=_common.one_key(), **axes)["value"])[..., 0]
+    return np.asarray(sweep("grid", run, keys=common.one_key(), **axes)["value"])[..., 0]
 
 
-def draw(found: np.ndarray, protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
+def draw(figure: Picture, first: np.ndarray, protocol: Protocol) -> None:
+    """Draw the numbers."""
     frequencies, rates, overlaps = grid(protocol.size)
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.1), layout="constrained")
-        panels = figure.subplots(1, len(protocol.shown_overlaps), sharey=True)
-        norm = LogNorm(1, protocol.num_steps)
-        for axes, k in zip(panels, protocol.shown_overlaps, strict=True):
-            shown = np.where(found[:, :, k] <= protocol.num_steps, found[:, :, k], np.nan).T
-            _common.heat_map(axes, frequencies, rates, shown, norm=norm)
-            axes.set(title=rf"$\alpha$ = {overlaps[k]:.3g}", xlabel="$p_1$, of the frequent token")
-        _panels.letter(panels)
-        panels[0].set_ylabel(r"step size $\eta$")
-        _common.color_bar(figure, panels, norm, "first perfect step")
-        text = r"Two unit tokens of different classes from W = 0, c = 2 (at $\alpha$ = 1 they cannot be told apart);"
-        _common.note(figure, f"{text} white: some error at every step up to {protocol.num_steps}. Nothing is random.")
-    return figure
+    panels = figure.subplots(1, len(protocol.shown_overlaps), sharey=True)
+    norm = LogNorm(1, protocol.num_steps)
+    for axes, k in zip(panels, protocol.shown_overlaps, strict=True):
+        shown = np.where(first[:, :, k] <= protocol.num_steps, first[:, :, k], np.nan).T
+        common.heat_map(axes, frequencies, rates, shown, norm=norm)
+        axes.set(title=rf"$\alpha$ = {overlaps[k]:.3g}", xlabel="$p_1$, of the frequent token")
+    letter(panels)
+    panels[0].set_ylabel(r"step size $\eta$")
+    common.color_bar(figure, panels, norm, "first perfect step")
+    text = r"Two unit tokens of different classes from W = 0, c = 2 (at $\alpha$ = 1 they cannot be told apart);"
+    note(figure, f"{text} white: some error at every step up to {protocol.num_steps}. Nothing is random.")
 
 
-def make(out: Path, *, quick: bool, num_seeds: int | None, sweep: Sweep) -> list[Path]:
-    """Compute, draw and save the figure; return the files."""
-    protocol = _common.resized(Protocol(), QUICK if quick else {}, None)
-    found = compute(protocol, sweep)
-    axes = np.meshgrid(*grid(protocol.size), indexing="ij")
-    columns = zip(*(x.ravel().tolist() for x in (*axes, found)), strict=True)
-    rows = [{"p_1": p, "eta": eta, "alpha": alpha, "first_perfect_step": step} for p, eta, alpha, step in columns]
-    settings = _common.settings("perfect_accuracy", protocol, quick)
-    return _output.save("perfect_accuracy", draw(found, protocol), {"": rows}, settings, out, claim=CLAIM, quick=quick)
+def tables(first: np.ndarray, protocol: Protocol) -> dict[str, list[dict[str, Any]]]:
+    """One row per run."""
+    columns = (x.ravel().tolist() for x in (*np.meshgrid(*grid(protocol.size), indexing="ij"), first))
+    names = ("p_1", "eta", "alpha", "first_perfect_step")
+    return {"": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]}
+
+
+FIGURE = Figure("perfect_accuracy", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.1), tables=tables)

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
-from damjax import particles, plotting
-from paper_figs import _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
-from paper_figs.particles import _common
-from paper_figs.particles._common import LOSS, STEP
+from damjax import particles
+from paper_figs.figure import Figure, Picture
+from paper_figs.panels import POWERS, Panel, letter, note
+from paper_figs.particles import common
+from paper_figs.particles.common import LOSS, STEP
+from paper_figs.sweeps import Sweep, quiet
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ QUICK = {"num_steps": 50, "num_seeds": 3}
 def two_tokens(protocol: Protocol, rate: jax.Array, times: np.ndarray) -> dict[str, jax.Array]:
     """Sharpness times eta / 2, by the closed form of two classes, and the loss, at ``times``."""
     problem = particles.two_tokens(protocol.overlap, protocol.frequency)
-    read = _common.train(particles.particle_system(2, 2), rate, problem, protocol.num_steps)
+    read = common.train(particles.particle_system(2, 2), rate, problem, protocol.num_steps)
     sharpness = jax.vmap(lambda margins: particles.binary.sharpness(margins, problem))(read.margins[times])
     return {"sharpness": rate / 2 * sharpness, "losses": read.losses[times]}
 
@@ -50,7 +48,7 @@ def random_tokens(protocol: Protocol, key: jax.Array, rate: jax.Array, times: np
     num_tokens = protocol.num_tokens
     inputs = particles.embeddings.sphere(input_key, num_tokens, protocol.dim)
     outputs = particles.embeddings.sphere(output_key, num_tokens, protocol.dim)
-    problem = _common.own_classes(inputs, outputs, 1.0)
+    problem = common.own_classes(inputs, outputs, 1.0)
     memory = particles.particle_system(num_tokens, num_tokens)
     start = jnp.zeros((num_tokens, num_tokens))
     scores = particles.simulate(start, problem, rate, protocol.num_steps)[times]
@@ -60,16 +58,16 @@ def random_tokens(protocol: Protocol, key: jax.Array, rate: jax.Array, times: np
     )
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel]:
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
-    times = np.union1d(np.arange(16), _common.log_times(protocol.num_steps, 20))
+    times = np.union1d(np.arange(16), common.log_times(protocol.num_steps, 20))
     run = lambda _, rate: two_tokens(protocol, rate, times)  # noqa: E731
-    pair = sweep("two tokens", run, keys=_common.one_key(), rate=protocol.learning_rates)
+    pair = sweep("two tokens", run, keys=common.one_key(), rate=protocol.learning_rates)
     keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds)
     run = lambda key, rate: random_tokens(protocol, key, rate, times)  # noqa: E731
     random = sweep("random tokens", run, keys=keys, rate=protocol.random_rates)
     return {
-        name: Panel(STEP, times, _common.by_rate(rates, np.asarray(values)))
+        name: Panel(STEP, times, common.by_rate(rates, np.asarray(values)))
         for name, rates, values in (
             ("sharpness", protocol.learning_rates, pair["sharpness"]),
             ("losses", protocol.learning_rates, pair["losses"]),
@@ -78,31 +76,28 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet) -> dict[str, Panel
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol) -> Figure:
-    """The figure from its numbers."""
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
     titles = {
         "sharpness": (r"two tokens: sharpness, in units of 2 / $\eta$", r"$\eta$ sharpness / 2"),
         "losses": ("two tokens: loss", LOSS),
         "random": ("random tokens: sharpness", r"$\eta$ sharpness / 2"),
     }
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(10.5, 3.3), layout="constrained")
-        for axes, (name, (title, ylabel)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
-            _panels.draw(axes, panels[name], title, ylabel, ticks=_panels.POWERS)
-            axes.set_xscale("symlog", linthresh=1)
-            axes.set_xlim(left=-0.2)
-            if name != "losses":
-                axes.axhline(1, color="0.4", linewidth=0.8)
-                axes.text(0.99, 1.15, "unstable above", ha="right", fontsize=7, transform=axes.get_yaxis_transform())
-            axes.legend(fontsize=7)
-        _panels.letter(figure.axes)
-        _common.note(
-            figure,
-            rf"(a, b) $\alpha$ = {protocol.overlap:g}, $p_1$ = {protocol.frequency:g}, different classes."
-            f" (c) N = M = {protocol.num_tokens}, d = {protocol.dim}, Zipf(1), embeddings on the sphere; mean and 95%"
-            f" interval over {protocol.num_seeds} seeds.",
-        )
-    return figure
+    for axes, (name, (title, ylabel)) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        panels[name].draw(axes, title, ylabel, ticks=POWERS)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=-0.2)
+        if name != "losses":
+            axes.axhline(1, color="0.4", linewidth=0.8)
+            axes.text(0.99, 1.15, "unstable above", ha="right", fontsize=7, transform=axes.get_yaxis_transform())
+        axes.legend(fontsize=7)
+    letter(figure.axes)
+    note(
+        figure,
+        rf"(a, b) $\alpha$ = {protocol.overlap:g}, $p_1$ = {protocol.frequency:g}, different classes."
+        f" (c) N = M = {protocol.num_tokens}, d = {protocol.dim}, Zipf(1), embeddings on the sphere; mean and 95%"
+        f" interval over {protocol.num_seeds} seeds.",
+    )
 
 
-make = _common.maker("sharpness", Protocol(), QUICK, compute, draw, claim=CLAIM)
+FIGURE = Figure("sharpness", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (10.5, 3.3))

@@ -6,16 +6,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import matplotlib as mpl
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 from damjax import plotting
 from damjax.particles import bigrams, transformer
-from paper_figs import _output, _panels, _sweeps
-from paper_figs._panels import Panel
-from paper_figs._sweeps import Sweep
+from paper_figs.figure import Figure, Option, Picture
+from paper_figs.panels import DECADES, Panel, letter, note
+from paper_figs.sweeps import Sweep, quiet
+
+
+class Text(NamedTuple):
+    """A text whose characters make the bigrams.
+
+    Attributes:
+        path: its file.
+        source: its bigrams.
+        alphabet: character v is token v.
+    """
+
+    path: Path
+    source: bigrams.Source
+    alphabet: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +49,8 @@ class Protocol:
     chaotic: tuple[float, ...] = (80.0,)
     dtype: str = "float32"
     base_seed: int = 0
+    # The source of all seeds; without one, each has a Zipf source of its own.
+    text: Text | None = None
 
 
 QUICK = {
@@ -51,6 +65,9 @@ QUICK = {
     "step_sizes": (5.0, 20.0),
     "chaotic": (),
 }
+CLAIM = "Learned at once at every step size, part by part at the smaller ones; the largest is chaotic"
+
+
 LARGE = {
     "num_tokens": 64,
     "length": 96,
@@ -61,8 +78,6 @@ LARGE = {
     "step_sizes": (20.0, 80.0, 320.0),
     "chaotic": (),  # not measured
 }
-CLAIM = "Learned at once at every step size, part by part at the smaller ones; the largest is chaotic"
-ZIPF = "Zipf source"
 CHAOS = (
     "\nChaotic: with all memories at once, embeddings changed by one part in a million changed the loss by up to 98%."
 )
@@ -76,49 +91,32 @@ QUANTITIES = {
 }
 
 
-class Text(NamedTuple):
-    """A text whose characters make the bigrams.
-
-    Attributes:
-        path: its file.
-        source: its bigrams.
-        alphabet: character v is token v.
-    """
-
-    path: Path
-    source: bigrams.Source
-    alphabet: str
-
-
-def _windows(found: Any, window: int) -> dict[str, np.ndarray]:
+def _windows(results: Any, window: int) -> dict[str, np.ndarray]:
     """Means over windows of steps, (.., windows), by quantity; the worst step of each for the loss too."""
     quantities = {"loss": "loss", "accuracy": "accuracy"}
     for memory in transformer.Params._fields:
         quantities |= {memory: f"mean.{memory}", f"{memory}_worst": f"worst.{memory}"}
-    read = {quantity: np.asarray(found[name], float) for quantity, name in quantities.items()}
+    read = {quantity: np.asarray(results[name], float) for quantity, name in quantities.items()}
     split = {quantity: x.reshape(*x.shape[:-1], -1, window) for quantity, x in read.items()}
     return {quantity: x.mean(axis=-1) for quantity, x in split.items()} | {"loss_peak": split["loss"].max(axis=-1)}
 
 
-def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet, source: bigrams.Source | None = None) -> dict[str, Panel]:
-    """All numbers of the figure: one panel per schedule and quantity, one curve per step size.
-
-    Args:
-        protocol: of every run.
-        sweep: what runs them.
-        source: of the bigrams, the same for all seeds; None for a Zipf source of each seed's own.
-    """
+def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
+    """All numbers of the figure: one panel per schedule and quantity, one curve per step size."""
     sizes = {"num_tokens": protocol.num_tokens, "dtype": protocol.dtype}
 
     def run(key, gates, step_size):
         source_key, model_key, training_key = jax.random.split(key, 3)
-        drawn = bigrams.zipf_source(source_key, exponent=protocol.exponent, **sizes) if source is None else source
-        task = bigrams.trigger_task(drawn, num_triggers=protocol.num_triggers, length=protocol.length)
+        if protocol.text:
+            source = protocol.text.source
+        else:
+            source = bigrams.zipf_source(source_key, exponent=protocol.exponent, **sizes)
+        task = bigrams.trigger_task(source, num_triggers=protocol.num_triggers, length=protocol.length)
         model = transformer.draw_model(model_key, length=protocol.length, dim=protocol.dim, **sizes)
         turns, optimizer = transformer.Params(*gates), optax.sgd(step_size)
         return transformer.train(training_key, model, task, optimizer, turns, batch_size=protocol.batch_size)[1]
 
-    found = sweep(
+    results = sweep(
         "training",
         run,
         keys=jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds),
@@ -128,7 +126,7 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet, source: bigrams.So
         vectorize=jax.vmap,
         batch_size=3,
     )
-    if not np.all(found["finite"]):
+    if not np.all(results["finite"]):
         raise FloatingPointError("some runs of the Transformer are not finite; lower the step sizes")
     middles = np.arange(protocol.num_steps // protocol.window) * protocol.window + (protocol.window - 1) / 2
     names = [f"step size {size:g}{', chaotic' * (size in protocol.chaotic)}" for size in protocol.step_sizes]
@@ -136,96 +134,81 @@ def compute(protocol: Protocol, sweep: Sweep = _sweeps.quiet, source: bigrams.So
         f"{schedule}_{quantity}": Panel(
             "training step", middles, dict(zip(names, values[i], strict=True)), log=quantity.startswith("loss")
         )
-        for quantity, values in _windows(found, protocol.window).items()
+        for quantity, values in _windows(results, protocol.window).items()
         for i, schedule in enumerate(SCHEDULES)
     }
 
 
-def draw(panels: Mapping[str, Panel], protocol: Protocol, source: str = ZIPF) -> Figure:
-    """The figure from its numbers; ``source`` says in words where the bigrams come from."""
+def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> None:
+    """Draw the numbers."""
+    source = f"Characters of {protocol.text.path.name}" if protocol.text else "Zipf source"
     titles = {"whole": "all three memories at once", "parts": "part by part: output, key, previous token"}
-    with mpl.rc_context(plotting.style()):
-        figure = Figure(figsize=(7.4, 9.6), layout="constrained")
-        grid = figure.subplots(len(QUANTITIES), 2, sharex=True, sharey="row")
-        for column, (schedule, title) in zip(grid.T, titles.items(), strict=True):
-            column[0].set_title(title)
-            column[-1].set_xlabel(panels[f"{schedule}_loss"].label)
-            for axes, quantity in zip(column, QUANTITIES, strict=True):
-                panel = panels[f"{schedule}_{quantity}"]
-                panel.curves(axes)
-                for start, line in enumerate(axes.lines):
-                    line.set_markevery((2 * start, 6))
-                if schedule == "parts":
-                    for third in (1, 2):
-                        axes.axvline(protocol.num_steps * third / 3, color="0.5", linewidth=0.8)
-        _panels.letter(grid.flat)
-        for axes, ylabel in zip(grid[:, 0], QUANTITIES.values(), strict=True):
-            axes.set_ylabel(ylabel)
-        plotting.log_axis(grid[0, 0].yaxis, _panels.DECADES)
-        grid[0, 0].set_ylim(bottom=0.8 * min(s.mean(axis=0).min() for s in panels["whole_loss"].samples.values()))
-        for axes in grid[2:].flat:
-            axes.axhline(0.0, color="0.5", linewidth=0.8)
-        # A large step reaches far, a small one stays near zero.
-        grid[-1, 0].set_yscale("symlog", linthresh=1.0)
-        ticks = [-30, -10, -3, -1, 0, 1, 3, 10]
-        grid[-1, 0].set_yticks(ticks, [f"{tick}" for tick in ticks])
-        grid[-1, 0].set_yticks([], minor=True)
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        note = (
-            f"{source}; {protocol.num_tokens} tokens, {protocol.num_triggers} triggers, sequences of {protocol.length},"
-            f" d = {protocol.dim}, SGD on fresh minibatches of {protocol.batch_size}.\nMean and 95% interval over"
-            f" {protocol.num_seeds} seeds of means over {protocol.window} steps, on the predictable positions only."
-            " Vertical lines: the next memory's turn."
-            f"{CHAOS * bool(protocol.chaotic)}"
-        )
-        figure.text(0.0, -0.01, note, fontsize=7, va="top")
-    return figure
+    grid = figure.subplots(len(QUANTITIES), 2, sharex=True, sharey="row")
+    for column, (schedule, title) in zip(grid.T, titles.items(), strict=True):
+        column[0].set_title(title)
+        column[-1].set_xlabel(panels[f"{schedule}_loss"].label)
+        for axes, quantity in zip(column, QUANTITIES, strict=True):
+            panel = panels[f"{schedule}_{quantity}"]
+            panel.curves(axes)
+            for start, line in enumerate(axes.lines):
+                line.set_markevery((2 * start, 6))
+            if schedule == "parts":
+                for third in (1, 2):
+                    axes.axvline(protocol.num_steps * third / 3, color="0.5", linewidth=0.8)
+    letter(grid.flat)
+    for axes, ylabel in zip(grid[:, 0], QUANTITIES.values(), strict=True):
+        axes.set_ylabel(ylabel)
+    plotting.log_axis(grid[0, 0].yaxis, DECADES)
+    grid[0, 0].set_ylim(bottom=0.8 * min(s.mean(axis=0).min() for s in panels["whole_loss"].samples.values()))
+    for axes in grid[2:].flat:
+        axes.axhline(0.0, color="0.5", linewidth=0.8)
+    # A large step reaches far, a small one stays near zero.
+    grid[-1, 0].set_yscale("symlog", linthresh=1.0)
+    ticks = [-30, -10, -3, -1, 0, 1, 3, 10]
+    grid[-1, 0].set_yticks(ticks, [f"{tick}" for tick in ticks])
+    grid[-1, 0].set_yticks([], minor=True)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    note(
+        figure,
+        f"{source}; {protocol.num_tokens} tokens, {protocol.num_triggers} triggers, sequences of {protocol.length},"
+        f" d = {protocol.dim}, SGD on fresh minibatches of {protocol.batch_size}.\nMean and 95% interval over"
+        f" {protocol.num_seeds} seeds of means over {protocol.window} steps, on the predictable positions only."
+        " Vertical lines: the next memory's turn."
+        f"{CHAOS * bool(protocol.chaotic)}",
+    )
 
 
-def _sized(quick: bool, large: bool) -> Protocol:
-    return dataclasses.replace(Protocol(), **(LARGE if large else {}) | (QUICK if quick else {}))
+def facts(panels: Mapping[str, Panel], protocol: Protocol) -> dict[str, str | None]:
+    """Where the bigrams come from, as JSON has it."""
+    path, _, alphabet = protocol.text or (None, None, None)
+    return {"text": None if path is None else str(path), "alphabet": alphabet}
 
 
-def read(path: Path, *, quick: bool, large: bool) -> Text:
-    """The text for a figure of this size.
+def enlarged(protocol: Protocol, _: bool) -> Protocol:
+    """Nearer the sizes of the literature, for a GPU or about 40 minutes on two cores."""
+    return dataclasses.replace(protocol, **LARGE)
+
+
+def reading_text(protocol: Protocol, path: Path) -> Protocol:
+    """With the bigrams of a text's most frequent characters.
 
     Raises:
         ValueError: a file that cannot be read, too few characters.
     """
-    protocol = _sized(quick, large)
-    return Text(path, *bigrams.source_from_text(path, num_tokens=protocol.num_tokens, dtype=protocol.dtype))
+    source, alphabet = bigrams.source_from_text(path, num_tokens=protocol.num_tokens, dtype=protocol.dtype)
+    text = Text(path, source, alphabet)
+    # How chaotic the largest step is was measured with a Zipf source.
+    return dataclasses.replace(protocol, text=text, num_tokens=len(alphabet), chaotic=())
 
 
-def make(
-    out: Path,
-    *,
-    quick: bool,
-    num_seeds: int | None,
-    sweep: Sweep,
-    large: bool = False,
-    text: Text | None = None,
-) -> list[Path]:
-    """Compute, draw and save the figure; return the files.
+OPTIONS = {
+    "large": Option(
+        "the larger model, for more than two cores", enlarged, reading={"action": "store_true"}, is_size=True
+    ),
+    "text": Option("bigrams of this text, not Zipf's", reading_text, reading={"type": Path, "metavar": "FILE"}),
+}
 
-    Args:
-        out: folder.
-        quick: a version of seconds.
-        num_seeds: of every curve; None for the protocol's own.
-        sweep: what computes.
-        large: nearer the sizes of the literature, for a GPU or about 40 minutes on two cores.
-        text: makes the bigrams, ``read`` for the same size; None for a Zipf source.
-    """
-    changes: dict[str, Any] = {"num_seeds": num_seeds} if num_seeds else {}
-    if text:
-        changes |= {"num_tokens": len(text.alphabet), "chaotic": ()}
-    protocol = dataclasses.replace(_sized(quick, large), **changes)
-    panels = compute(protocol, sweep, text.source if text else None)
-    flags = " --quick" * quick + " --large" * large + (f" --text {text.path}" if text else "")
-    settings = dataclasses.asdict(protocol) | {
-        "text": str(text.path) if text else None,
-        "alphabet": text.alphabet if text else None,
-        "command": f"python -m paper_figs transformer --seeds {protocol.num_seeds}{flags}",
-    }
-    words = f"Characters of {text.path.name}" if text else ZIPF
-    tables, claim = _panels.tables(panels), "" if large or text else CLAIM
-    return _output.save("transformer", draw(panels, protocol, words), tables, settings, out, claim=claim, quick=quick)
+
+FIGURE = Figure(
+    "transformer", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (7.4, 9.6), facts=facts, options=OPTIONS
+)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import damjax
+from tests.benchmarks.kernel import DATA
 
 NUM_AGENTS, REPEATS = 10, 7
 
@@ -47,7 +48,7 @@ def table(num_steps: int) -> None:
     weights = damjax.weights.dirichlet(jax.random.key(0), NUM_AGENTS)
     delays = damjax.routing.compile_routes(damjax.graphs.paper_network(), np.asarray(weights)).delays
     for steps in (num_steps, 10 * num_steps):
-        stream, _ = damjax.streams.linear_model(jax.random.key(1), num_steps=steps)
+        stream, _ = damjax.streams.linear_model(jax.random.key(1), num_steps=steps, **DATA)
         arguments = (jnp.asarray(1.5), weights, stream)
         plain = functools.partial(regret, delays=delays, checkpoint_every=None)
         segmented = functools.partial(regret, delays=delays, checkpoint_every=int(steps**0.5))

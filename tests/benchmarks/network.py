@@ -1,4 +1,4 @@
-"""One large network with an edge list of interests, beside NumPy; how its cost grows; and its routing."""
+"""One large network with an edge list of interests, beside NumPy; what dynamics cost, how cost grows; its routing."""
 
 import time
 import tracemalloc
@@ -12,6 +12,7 @@ import numpy as np
 import damjax
 from damjax.weights import SparseWeights
 from tests.benchmarks import numpy_baseline
+from tests.benchmarks.channels import NUM_EPOCHS, evenly
 
 RADIUS, SCALE = 20.0, 0.1
 ROUTED_AGENTS, NEIGHBOURS = 4096, 31  # about 63,000 links
@@ -24,6 +25,10 @@ class Size(NamedTuple):
     num_interests: int = 16
     dimension: int = 32  # of keys and of values
     max_delay: int = 8
+
+
+DYNAMIC, MOVING = Size(10_000, 8, 16, 20), Size(512, 8, 16, 20)
+SPEED = 0.01  # at every border agents of the moving network go a tenth of the reach of a link
 
 
 class Cost(NamedTuple):
@@ -45,12 +50,13 @@ def workload(size: Size, num_steps: int):
     return keys, values, SparseWeights(*map(np.asarray, table)), delays
 
 
-def run_damjax(keys, values, table, delays):
+def run_damjax(keys, values, table, delays, *, max_delay=None):
     """Compile the run; a function of nothing that makes it, and its cost but for the time."""
     algorithm = damjax.dam_togd(
         damjax.objectives.delta_net(),
         table,
         delays,
+        max_delay=max_delay,
         learning_rate=damjax.schedules.inverse_sqrt(SCALE),
         domain=damjax.domains.frobenius_ball(RADIUS),
     )
@@ -131,6 +137,41 @@ def growth(field: str, values: list[int], num_steps: int = 20, repeats: int = 3)
     print(f"{'':15s} {'exponent':>8s} {exponents[0]:10.2f} {exponents[1]:9.2f}", flush=True)
 
 
+def dynamics(size: Size, num_steps: int, *, moving: bool = False) -> None:
+    """Print what delays at random, or a network that moves, cost beside static delays; ratios are to the first row.
+
+    In the moving network delays are those of its paths, and answers are lost at every border.
+    """
+    keys, values, interests, delays = workload(size, num_steps)
+    laws = {"static, rings": delays, "static, bins": lambda step: jnp.asarray(delays)}
+    longest = dict.fromkeys(laws, size.max_delay)
+    if moving:
+        start = time.perf_counter()
+        laws["moving, ten borders"] = timeline = moving_network(size.num_agents, interests, num_steps)
+        longest["moving, ten borders"] = timeline.max_delay
+        print(f"routing {NUM_EPOCHS} networks of {size.num_agents}: {time.perf_counter() - start:.1f} s", flush=True)
+    else:
+        laws["geometric"] = damjax.channels.geometric(0.2, key=jax.random.key(0), max_delay=size.max_delay)
+        longest["geometric"] = size.max_delay
+    programs = {name: run_damjax(keys, values, interests, law, max_delay=longest[name]) for name, law in laws.items()}
+    _, times = best([run for run, _ in programs.values()], num_steps, 3)
+    for (name, (_, cost)), milliseconds in zip(programs.items(), times, strict=True):
+        shape = "".join(f"{number:8d}" for number in size._replace(max_delay=longest[name]))
+        print(
+            f"{name:28s}{shape} {milliseconds:9.2f} {times[0] / milliseconds:6.2f}x {cost.compile_seconds:9.2f}"
+            f" {cost.mebibytes:8.0f}",
+            flush=True,
+        )
+
+
+def moving_network(num_agents: int, interests: SparseWeights, num_steps: int) -> damjax.routing.Timeline:
+    """Agents that move, with a border for every new place."""
+    radius = np.sqrt(NEIGHBOURS / (np.pi * num_agents))
+    graphs = damjax.graphs.moving_geometric(num_agents, radius, speed=SPEED, num_epochs=NUM_EPOCHS, seed=0)
+    epochs = evenly(graphs, num_steps)
+    return damjax.routing.compile_timeline(epochs, interests, method="shortest_path", unreachable="lost")
+
+
 def route(method: str) -> tuple[float, float, int]:
     """Seconds and peak memory in MiB of routing a geometric network, and its longest delay."""
     graph = nx.random_geometric_graph(ROUTED_AGENTS, np.sqrt(NEIGHBOURS / (np.pi * ROUTED_AGENTS)), seed=0)
@@ -152,6 +193,10 @@ def table(num_steps: int) -> None:
     print(f"{'':28s}{header} {'ms / step':>9s} {'':>7s} {'compile s':>9s} {'MiB':>8s}")
     compare(Size(4096, 16, 64, 20), num_steps, repeats=4)
     compare(Size(100_000, 16, 16, 8), max(num_steps // 5, 1), repeats=2)
+
+    print("\ndynamics")
+    dynamics(DYNAMIC, min(num_steps, 50))
+    dynamics(MOVING, min(num_steps, 50), moving=True)
 
     print(f"\n{'growth':15s} {'':>8s} {'ms / step':>10s} {'MiB':>9s}")
     growth("num_agents", [1024, 2048, 4096, 8192])

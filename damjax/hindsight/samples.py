@@ -1,0 +1,178 @@
+"""Sums of losses that have no closed form: kept as the samples of a stream, and minimised by accelerated gradient."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from damjax._arrays import contract, pairwise_sum, product, running_sums
+from damjax.domains import Domain, with_support
+from damjax.evaluation import ridge_coefficients
+from damjax.hindsight.convex import Comparator, minimize
+from damjax.objectives import Objective
+from damjax.types import Associations
+from damjax.weights.epochs import SumsOverEpochs
+from damjax.weights.interests import Interests
+
+__all__ = ["PersonalSamples", "Samples", "samples"]
+
+STEPS_PER_BLOCK = 64  # that a sum over samples takes at a time
+
+
+class Samples(NamedTuple):
+    """Each agent's own losses f_m1 + .. + f_mT, at every horizon T.
+
+    Attributes:
+        objective: f, of the kind ``Smooth``.
+        features: phi of every cue, (T, N, df).
+        values: (T, N, dv).
+        ridge: the sums of D up to every horizon, (H, N, dv, df), an axis of length 1 where they are all the same;
+            None where there is no ridge part.
+        constant: the losses of a memory of zeros, (H, N).
+        horizons: the step counts.
+    """
+
+    objective: Objective
+    features: Float[Array, "T N df"]
+    values: Float[Array, "T N dv"]
+    ridge: Float[Array, "H #N #dv #df"] | None
+    constant: Float[Array, "H N"]
+    horizons: list[int]
+
+    @property
+    def num_agents(self) -> int:
+        """N."""
+        return self.values.shape[1]
+
+    def weighted_sum(self, interests: Interests | SumsOverEpochs) -> "PersonalSamples":
+        """What each agent is measured by: everyone's losses, weighted by its interests."""
+        interests = interests.astype(self.values.dtype)
+        times = jnp.arange(1, self.values.shape[0] + 1, dtype=jnp.int32)
+        of_columns = jax.vmap(lambda time, now: interests.at(time).gather(now), out_axes=1)
+        changes = isinstance(interests, SumsOverEpochs)
+        return PersonalSamples(
+            objective=self.objective,
+            weights=interests.over(times) if changes else jnp.asarray(interests.weights)[:, None],
+            features=of_columns(times, self.features),
+            values=of_columns(times, self.values),
+            ridge=None if self.ridge is None else interests.weighted_sums(self.ridge),
+            constant=interests.weighted_sums(self.constant),
+            horizons=interests.horizons if changes else self.horizons,
+        )
+
+
+class PersonalSamples(NamedTuple):
+    """Each agent's losses, F_n(U) = sum_{t <= T} sum_k w_nkt f_kt(U) over the columns k of its interests.
+
+    Attributes:
+        objective: f, of the kind ``Smooth``.
+        weights: of each column, (N, T, K); (N, 1, K) where they do not change.
+        features: by receiver and column, (N, T, K, df); one row for all receivers where they are all the same.
+        values: likewise, (N, T, K, dv).
+        ridge: sums of w D up to every horizon, (H, N, dv, df), or None.
+        constant: F_n(0), (H, N).
+        horizons: the step counts.
+    """
+
+    objective: Objective
+    weights: Float[Array, "N #T K"]
+    features: Float[Array, "#N T K df"]
+    values: Float[Array, "#N T K dv"]
+    ridge: Float[Array, "H N #dv #df"] | None
+    constant: Float[Array, "H N"]
+    horizons: list[int]
+
+    def minimize(self, domain: Domain) -> Comparator:
+        """The minimum over the set, (H, N): one horizon after the other, each from the memories of the one before."""
+        dtype = self.values.dtype
+        first = jnp.zeros((len(self.weights), self.values.shape[-1], self.features.shape[-1]), dtype)
+        if not with_support(domain).is_bounded(first[0]):
+            raise ValueError(
+                f"domain must be bounded for a loss that is not quadratic, whose best memory nothing certifies on"
+                f" others, but {domain} is not; use frobenius_ball or box"
+            )
+        features, values = (x[0] if x.shape[0] == 1 else x for x in (self.features, self.values))
+        shared = None if features.ndim == 3 else 0
+
+        def solve(start: Array, weights: Array, features: Array, values: Array, at: tuple) -> Comparator:
+            horizon, constant, ridge = at
+            reached = (jnp.arange(1, features.shape[0] + 1) <= horizon)[:, None]
+            share = jnp.where(reached, weights, 0)
+            loss, gradient, steepness = _cumulative_loss(self.objective, share, features, values, ridge)
+            tolerance = float(jnp.finfo(dtype).eps) ** 0.7 * jnp.abs(constant)
+            return minimize(loss, start, domain, smoothness=steepness, tolerance=tolerance, gradient=gradient)
+
+        over_agents = jax.vmap(solve, in_axes=(0, 0, shared, shared, (None, 0, None if self.ridge is None else 0)))
+
+        def advance(starts: Array, at: tuple) -> tuple[Array, Comparator]:
+            best = over_agents(starts, self.weights, features, values, at)
+            return jax.lax.stop_gradient(best.params), best
+
+        return jax.lax.scan(advance, first, (jnp.array(self.horizons), self.constant, self.ridge))[1]
+
+
+def samples(objective: Objective, stream: Associations, horizons: list[int]) -> Samples:
+    """Each agent's own losses of a stream that was checked, at every horizon.
+
+    Args:
+        objective: of the kind ``Smooth``.
+        stream: as arrays, every field with a leading T, at least the last horizon.
+        horizons: increasing step counts.
+    """
+    keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
+    times = jnp.arange(1, keys.shape[0] + 1, dtype=jnp.int32)
+    features = jax.vmap(jax.vmap(objective.features))(keys)
+    last = np.array(horizons) - 1
+    coefficients = jax.vmap(lambda now, time: ridge_coefficients(objective, now, time, features))(stream, times)
+    ridge = jax.tree.map(lambda each: running_sums(each)[last], coefficients)
+    at_zero = _by_sample(objective.loss, jnp.zeros_like(values), values)
+    return Samples(objective, features, values, ridge, running_sums(at_zero)[last], horizons)
+
+
+def _by_sample(function: Callable[..., Array], predictions: Array, values: Array) -> Array:
+    """The loss or the residual of every sample, for predictions and values (T, K, dv)."""
+    times = jnp.arange(1, values.shape[0] + 1).astype(values.dtype)
+    return jax.vmap(jax.vmap(function, in_axes=(0, 0, None)))(predictions, values, times)
+
+
+def _cumulative_loss(
+    objective: Objective,
+    share: Float[Array, "T K"],
+    features: Float[Array, "T K df"],
+    values: Float[Array, "T K dv"],
+    ridge: Float[Array, "#dv #df"] | None,
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Float[Array, ""]]:
+    """F(U) = sum_t sum_k share_tk f_kt(U) of one agent, its gradient, and a Lipschitz constant of the gradient."""
+
+    def loss(params: Array) -> Array:
+        losses = _summed("tk,tk->", share, _by_sample(objective.loss, product(features, params.T), values))
+        return losses if ridge is None else losses + 0.5 * jnp.sum(ridge * params**2)
+
+    def gradient(params: Array) -> Array:
+        residuals = _by_sample(objective.residual, product(features, params.T), values)
+        slope = _summed("tk,tki,tkj->ij", share, residuals, features)
+        return slope if ridge is None else slope + ridge * params
+
+    _, smoothness = objective.kind.curvatures
+    second_moment = _summed("tk,tki,tkj->ij", share, features, features)
+    steepness = jnp.asarray(smoothness, values.dtype) * jnp.linalg.eigvalsh(second_moment)[-1]
+    return loss, gradient, steepness if ridge is None else steepness + jnp.max(jnp.abs(ridge))
+
+
+def _summed(subscripts: str, *series: Float[Array, "T ..."]) -> Array:
+    """An einsum of operands and a result that all have time as their first axis, summed over it.
+
+    Block by block, since a sum over a long run loses digits in single precision.
+    """
+    num_steps = series[0].shape[0]
+    num_blocks = max(num_steps // STEPS_PER_BLOCK, 1)
+
+    def blocks(x: Array) -> Array:
+        padding = [(0, -num_steps % num_blocks), *[(0, 0)] * (x.ndim - 1)]
+        return jnp.pad(x, padding).reshape(num_blocks, -1, *x.shape[1:])
+
+    return pairwise_sum(jax.vmap(functools.partial(contract, subscripts))(*map(blocks, series)))

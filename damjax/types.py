@@ -1,0 +1,102 @@
+"""The records and aliases that every module shares."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+__all__ = [
+    "Algorithm",
+    "ArrayLike",
+    "Associations",
+    "Horizons",
+    "Info",
+    "LearningRate",
+    "Observer",
+    "Schedule",
+    "Signal",
+    "Stream",
+]
+
+T = TypeVar("T")
+
+ArrayLike = jax.Array | np.ndarray
+# A value, or a pure function of the 1-based time, called inside the scan with a traced integer.
+Signal = T | Callable[[Int[Array, ""]], T]
+Schedule = Callable[[Any], Any]
+LearningRate = float | ArrayLike | Schedule
+Horizons = Int[ArrayLike, "H"] | Sequence[int]
+
+
+class Associations(NamedTuple):
+    """What the agents see at one step: each one a cue and its response.
+
+    A whole stream is the same record with a leading time axis T on every field.
+
+    Attributes:
+        keys: cues, shape (N, dk).
+        values: responses, shape (N, dv).
+        gates: forget gates in (0, 1] that broadcast against one memory (dv, df): shape (N,), (N, dv, 1)
+            or (N, 1, df). None for objectives without a gate.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> stream = Associations(keys=jnp.ones((100, 3, 2)), values=jnp.ones((100, 3, 4)))
+        >>> stream.keys.shape, stream.gates is None
+        ((100, 3, 2), True)
+    """
+
+    keys: Float[ArrayLike, "*T N dk"]
+    values: Float[ArrayLike, "*T N dv"]
+    gates: Float[ArrayLike, "..."] | None = None
+
+
+class Info(NamedTuple):
+    """What a person wants to see of one step; the next step does not need it.
+
+    Attributes:
+        time: the step t that was just made, 1-based, shape ().
+        grad_norm: Frobenius norm of each agent's aggregated gradient, shape (N,).
+        num_applied: how many gradients each agent applied, shape (N,).
+        projected: whether the projection moved the agent's memory, shape (N,).
+        finite: whether the agent's memory is free of NaN and infinity after the step, shape (N,).
+        max_age: steps since the oldest gradient that the agent applied was asked for, 0 for one on the current
+            association, -1 where it applied none, shape (N,); None of an algorithm that does not say.
+        num_lost: how many of the questions that the agent asked in this step will never be answered, and of an absent
+            agent how many answers find nobody, shape (N,); likewise.
+        mean_age: as ``max_age``, the mean over the gradients that the agent applied, shape (N,).
+        reweighting_variance: what making up for losses adds to the expected squared norm of the weighted gradient that
+            the agent asks for in this step, sum_m w_nm^2 (1/q_nm - 1) ||grad f_m||^2 with q the probability that an
+            answer arrives, shape (N,); None where nothing is made up for. See ``damjax.channels.arrival_bins``.
+    """
+
+    time: Int[Array, ""]
+    grad_norm: Float[Array, "N"]
+    num_applied: Int[Array, "N"]
+    projected: Bool[Array, "N"]
+    finite: Bool[Array, "N"]
+    max_age: Int[Array, "N"] | None = None
+    num_lost: Int[Array, "N"] | None = None
+    mean_age: Float[Array, "N"] | None = None
+    reweighting_variance: Float[Array, "N"] | None = None
+
+
+class Algorithm(NamedTuple):
+    """An online algorithm as data: two pure functions.
+
+    Attributes:
+        init: ``init(params) -> state``, of memories X_1, (N, dv, df) or a pytree whose leaves have a leading N.
+        step: ``step(state, associations) -> (state, info)``, a literal scan body. ``state.params`` is X_t
+            before the step and X_{t+1} after it; ``state.step`` counts the steps made.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+Stream = Signal[Associations]
+
+
+Observer = Callable[[Any, Associations, Info], Any]
