@@ -4,6 +4,7 @@ import networkx as nx
 import numpy as np
 
 from damjax._checks import check_array, check_between, check_count, check_positive
+from damjax.types import Graph
 
 __all__ = [
     "canonical",
@@ -32,7 +33,7 @@ _PAPER_POSITIONS = (
 )  # fmt: skip
 
 
-def paper_network() -> nx.Graph:
+def paper_network() -> Graph:
     """The fixed connected network of the experiments: 10 agents, 13 links.
 
     The published text does not give its graph; this one is the library's default. Node attribute ``pos`` holds the
@@ -49,7 +50,7 @@ def paper_network() -> nx.Graph:
     return graph
 
 
-def ring(num_agents: int) -> nx.Graph:
+def ring(num_agents: int) -> Graph:
     """A cycle.
 
     Example:
@@ -60,7 +61,7 @@ def ring(num_agents: int) -> nx.Graph:
     return _with_positions(nx.cycle_graph(num_agents) if num_agents > 2 else nx.path_graph(num_agents))
 
 
-def path(num_agents: int) -> nx.Graph:
+def path(num_agents: int) -> Graph:
     """A line of agents: the graph with the longest routes.
 
     Example:
@@ -71,7 +72,7 @@ def path(num_agents: int) -> nx.Graph:
     return _with_positions(nx.path_graph(num_agents))
 
 
-def star(num_agents: int) -> nx.Graph:
+def star(num_agents: int) -> Graph:
     """Agent 0 in the middle, everyone else one hop away from it.
 
     Example:
@@ -82,7 +83,7 @@ def star(num_agents: int) -> nx.Graph:
     return _with_positions(nx.star_graph(num_agents - 1))
 
 
-def complete(num_agents: int) -> nx.Graph:
+def complete(num_agents: int) -> Graph:
     """Everyone one hop from everyone.
 
     Example:
@@ -93,7 +94,7 @@ def complete(num_agents: int) -> nx.Graph:
     return _with_positions(nx.complete_graph(num_agents))
 
 
-def grid(num_rows: int, num_columns: int) -> nx.Graph:
+def grid(num_rows: int, num_columns: int) -> Graph:
     """A rectangular grid, numbered row by row.
 
     Example:
@@ -108,7 +109,7 @@ def grid(num_rows: int, num_columns: int) -> nx.Graph:
     return nx.convert_node_labels_to_integers(cells, ordering="sorted")
 
 
-def random_geometric(num_agents: int, radius: float, seed: int) -> nx.Graph:
+def random_geometric(num_agents: int, radius: float, seed: int) -> Graph:
     """Agents at uniform places in the unit square, linked when nearer than ``radius``.
 
     Raises:
@@ -126,7 +127,7 @@ def random_geometric(num_agents: int, radius: float, seed: int) -> nx.Graph:
     return _connected(graph, f"random_geometric({num_agents}, {radius}, seed={seed})", "a larger radius")
 
 
-def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
+def erdos_renyi(num_agents: int, probability: float, seed: int) -> Graph:
     """Each pair linked independently with ``probability``.
 
     Raises:
@@ -146,7 +147,7 @@ def erdos_renyi(num_agents: int, probability: float, seed: int) -> nx.Graph:
     )
 
 
-def failing_links(graph: nx.Graph, probability: float, *, num_epochs: int, seed: int) -> list[nx.Graph]:
+def failing_links(graph: Graph, probability: float, *, num_epochs: int, seed: int) -> list[Graph]:
     """The same network in several epochs, in each of which every link is down independently with ``probability``.
 
     Nothing keeps what is left connected: see ``unreachable`` of ``damjax.routing.compile_timeline``.
@@ -176,7 +177,7 @@ def failing_links(graph: nx.Graph, probability: float, *, num_epochs: int, seed:
     return [_without(graph, [link for link, fails in zip(links, row, strict=True) if fails]) for row in down]
 
 
-def moving_geometric(num_agents: int, radius: float, *, speed: float, num_epochs: int, seed: int) -> list[nx.Graph]:
+def moving_geometric(num_agents: int, radius: float, *, speed: float, num_epochs: int, seed: int) -> list[Graph]:
     """Agents that move in the unit square, linked when nearer than ``radius``: one random geometric graph per epoch.
 
     Places are uniform at first; from epoch to epoch each coordinate changes by a normal draw of standard deviation
@@ -217,20 +218,20 @@ def moving_geometric(num_agents: int, radius: float, *, speed: float, num_epochs
     return [_near(row, radius) for row in places]
 
 
-def _near(places: np.ndarray, radius: float) -> nx.Graph:
+def _near(places: np.ndarray, radius: float) -> Graph:
     graph = nx.Graph()
     graph.add_nodes_from((agent, {"pos": tuple(place)}) for agent, place in enumerate(places.tolist()))
     graph.add_edges_from(nx.geometric_edges(graph, radius))
     return graph
 
 
-def _without(graph: nx.Graph, links: list[tuple[int, int]]) -> nx.Graph:
+def _without(graph: Graph, links: list[tuple[int, int]]) -> Graph:
     rest = graph.copy()
     rest.remove_edges_from(links)
     return rest
 
 
-def metropolis_weights(graph: nx.Graph) -> np.ndarray:
+def metropolis_weights(graph: Graph) -> np.ndarray:
     """The Metropolis mixing matrix: a_ij = 1 / (1 + max(deg_i, deg_j)) on links, the rest of each row on itself.
 
     Args:
@@ -252,7 +253,7 @@ def metropolis_weights(graph: nx.Graph) -> np.ndarray:
     return mixing + np.diag(1 - mixing.sum(axis=1))
 
 
-def canonical(graph: nx.Graph) -> nx.Graph:
+def canonical(graph: Graph) -> Graph:
     """The same links in sorted order, on plain integers and without attributes: ties always break the same way.
 
     Raises:
@@ -287,13 +288,13 @@ def canonical(graph: nx.Graph) -> nx.Graph:
     return same
 
 
-def _connected(graph: nx.Graph, call: str, fix: str) -> nx.Graph:
+def _connected(graph: Graph, call: str, fix: str) -> Graph:
     if not nx.is_connected(graph):
         parts = nx.number_connected_components(graph)
         raise ValueError(f"{call} drew a graph of {parts} components; try another seed or {fix}")
     return graph
 
 
-def _with_positions(graph: nx.Graph) -> nx.Graph:
+def _with_positions(graph: Graph) -> Graph:
     nx.set_node_attributes(graph, nx.circular_layout(graph), "pos")
     return graph

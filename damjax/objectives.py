@@ -409,9 +409,13 @@ class MemoryObjective(NamedTuple):
     loss: Callable[..., Float[Array, ""]]
     slope: Callable[..., Any]
     gated: bool = False
-    kind = General()
     linear_memory = False
     has_rank_one_gradient = False
+
+    @property
+    def kind(self) -> Kind:
+        """What is known of the loss: nothing."""
+        return General()
 
     def value(
         self,

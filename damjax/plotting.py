@@ -14,19 +14,20 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, StrMethodFormatter
 
 from damjax.routing import Routes
+from damjax.types import Graph
 
 __all__ = ["curves", "log_axis", "mean_interval", "median_interval", "network", "style"]
 
 # Colours of clearly different lightness (Okabe and Ito's, safe for the colour-blind); marker and dash tell them apart
 # where colour is lost.
-STYLES = (
+STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "marker": "o", "linestyle": "-"},
     {"color": "#E69F00", "marker": "s", "linestyle": "--"},
     {"color": "#0072B2", "marker": "^", "linestyle": "-."},
     {"color": "#009E73", "marker": "D", "linestyle": ":"},
     {"color": "#CC79A7", "marker": "v", "linestyle": (0, (6, 2))},
 )
-RC = {
+RC: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -160,7 +161,7 @@ def log_axis(axis: Axis, ticks: Sequence[float | int]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
+def network(axes: Axes, graph: Graph, routes: Routes, agent: int) -> None:
     """The physical network with one agent's routing tree drawn on it and its delays written at the nodes.
 
     Args:
@@ -208,7 +209,7 @@ def network(axes: Axes, graph: nx.Graph, routes: Routes, agent: int) -> None:
         axes.annotate(text, (x, y), **place)
 
 
-def _free_places(axes: Axes, graph: nx.Graph, positions: Mapping[int, Any], nodes: Sequence[int]) -> np.ndarray:
+def _free_places(axes: Axes, graph: Graph, positions: Mapping[int, Any], nodes: Sequence[int]) -> np.ndarray:
     """Where a label beside each node is farthest from every edge, node and earlier label, in points from the node."""
     axes.autoscale_view()
     points_per_dot = 72 / axes.figure.dpi

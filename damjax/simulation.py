@@ -1,6 +1,6 @@
 """A run: an algorithm over a stream of associations, from the first memories or from any state."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,16 @@ from jaxtyping import Array, Float, PyTree
 
 from damjax._checks import check_count, check_function, check_gates, check_instance, concrete
 from damjax._scan import check_loop, scan, warn_if_not_finite
-from damjax.types import Algorithm, ArrayLike, Associations, Info, Observer, Stream
+from damjax.types import Algorithm, Associations, Info, Memories, Observer, Stream
 
 __all__ = ["Trace", "record", "resume", "simulate"]
+
+
+# As for ``Memories``.
+if TYPE_CHECKING:
+    History: TypeAlias = Any
+else:
+    History = PyTree[Float[Array, "T N ..."]]
 
 
 class Trace(NamedTuple):
@@ -22,18 +29,18 @@ class Trace(NamedTuple):
         info: diagnostics of each step, every field with a leading T.
     """
 
-    params: PyTree[Float[Array, "T N ..."]]
+    params: History
     info: Info
 
 
-def record(params: PyTree[Float[Array, "N ..."]], associations: Associations, info: Info) -> Trace:
+def record(params: Memories, associations: Associations, info: Info) -> Trace:
     """The default observer: keep the memories and the diagnostics."""
     return Trace(params, info)
 
 
 def simulate(
     algorithm: Algorithm,
-    params: PyTree[Float[ArrayLike, "N ..."]],
+    params: Memories,
     associations: Stream,
     *,
     observe: Observer = record,

@@ -1,19 +1,22 @@
 """The records and aliases that every module shares."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
+import networkx as nx
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 __all__ = [
     "Algorithm",
     "ArrayLike",
     "Associations",
+    "Graph",
     "Horizons",
     "Info",
     "LearningRate",
+    "Memories",
     "Observer",
     "Schedule",
     "Signal",
@@ -28,6 +31,14 @@ Signal = T | Callable[[Int[Array, ""]], T]
 Schedule = Callable[[Any], Any]
 LearningRate = float | ArrayLike | Schedule
 Horizons = Int[ArrayLike, "H"] | Sequence[int]
+# At run time what the second branch says; type checkers know less of trees, and want the type of a graph's nodes.
+if TYPE_CHECKING:
+    Graph: TypeAlias = nx.Graph[Any]
+    Memories: TypeAlias = Any
+else:
+    Graph = nx.Graph
+    # An array (N, dv, df), or a tree of arrays that all start with the axis of the N agents.
+    Memories = PyTree[Float[ArrayLike, "N ..."]]
 
 
 class Associations(NamedTuple):

@@ -8,12 +8,14 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
 import damjax
 from paper_figs import bounds, dynamics, figure_1, rates, sanity, sensitivity, trees
+from paper_figs.comparison import compare
 from paper_figs.particles import (
     capacity,
     correlations,
@@ -67,6 +69,14 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(caches / "damjax" / platform.node()))
 
 
+def check(names: Sequence[str], folder: Path) -> int:
+    """Say of each figure whether its numbers in the folder are the published ones; 1 if any are not."""
+    reports = [compare(name, folder) for name in names]
+    for report in reports:
+        print(f"{report.name:17s} {'ok     ' if report.agrees else 'DIFFERS'} {report.text}")
+    return int(not all(report.agrees for report in reports))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, make the figures, say where they are."""
     parser = argparse.ArgumentParser(
@@ -86,6 +96,9 @@ def main(argv: list[str] | None = None) -> int:
             group = size if option.is_size else parser
             group.add_argument(f"--{name}", help=f"{figure.name}: {option.help}", **option.reading)
     parser.add_argument("--list", action="store_true", help="list the figures and stop")
+    parser.add_argument(
+        "--check", action="store_true", help="make nothing: say which numbers in DIR are not the published ones"
+    )
     args = parser.parse_args(argv)
     if args.list:
         for name, figure in FIGURES.items():
@@ -104,6 +117,10 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or (FOLDER / "quick" if args.quick else FOLDER)
     if out.exists() and not out.is_dir():
         parser.error(f"--out must be a folder, but {out} is a file")
+    if args.check:
+        if args.quick:
+            parser.error("--check is for figures of full size; leave out --quick")
+        return check(args.names or list(FIGURES), out)
     if args.store and not importlib.util.find_spec("zarr"):
         parser.error("--store needs zarr; install it with: pip install 'damjax[sweeps]'")
     if args.distributed and not args.store:

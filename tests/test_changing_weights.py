@@ -9,6 +9,7 @@ import damjax
 from damjax import hindsight
 from damjax.regret import personalized_losses, recovery_time, static_regret
 from damjax.weights import SparseWeights, over_epochs
+from damjax.weights.epochs import epoch_at
 from tests.cases import DISTINCT, case, in_the_long_run, interests, over
 
 BALL = damjax.domains.frobenius_ball(1.5)
@@ -192,3 +193,10 @@ def test_recovery_times(dtype):
 def test_wrong_calls(call, message, untyped):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_epoch_is_looked_up_without_a_loop():
+    """XLA for GPUs cannot compile a scan that reads a table where a loop in it has found the place."""
+    epochs = jax.jit(jax.vmap(epoch_at, in_axes=(None, 0)))
+    assert epochs(jnp.array([1, 6, 13]), jnp.array([1, 5, 6, 12, 13, 99])).tolist() == [0, 0, 1, 1, 2, 2]
+    assert "while" not in jax.jit(epoch_at).lower(jnp.array([1, 6, 13]), 7).as_text()

@@ -1,7 +1,6 @@
 """What the library asks of the compiler: right sums, in the forms in which it writes them, and writes in place."""
 
 import os
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from packaging.version import Version
 
 from damjax._compiler import LAST_RIGHT_JAXLIB, sums_go_wrong
+from tests import children
 from tests.canary import SIZES, SUMS, TOLERANCE, errors, mappings, sizes_of, wrong
 
 pytestmark = [pytest.mark.optimized, pytest.mark.usefixtures("untyped")]
@@ -23,8 +23,7 @@ def test_sums_and_writes_as_users_compile_them():
     settings = {"XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"}
     environment = {name: value for name, value in os.environ.items() if name not in settings}
     command = [sys.executable, "-W", "ignore", "-m", "tests.canary"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = children.run(command, timeout=600, env=environment)
     assert not CAPPED or "avoids 0 of" in done.stdout, done.stdout
 
 
@@ -48,14 +47,7 @@ def test_a_wrong_sum_is_noticed():
 
 def warnings_of_import(environment):
     code = "import warnings; warnings.simplefilter('always'); import damjax; import damjax.sweeps, damjax"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
+    done = children.run([sys.executable, "-c", code], timeout=300, env=os.environ | environment)
     return done.stderr.count("compiles some sums of products wrongly on CPUs")
 
 

@@ -1,8 +1,8 @@
 """What the project declares of itself agrees with what it does."""
 
 import importlib.metadata
+import json
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import requires
@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 
 import damjax
 from damjax._compiler import LAST_RIGHT_JAXLIB
+from tests import children
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -57,13 +58,23 @@ print(damjax.__version__, color, hasattr(damjax, "nothing"))
 
 def test_a_checkout_runs_that_is_not_installed(tmp_path):
     """Its version is in one place; and plotting is there when it is first named, and matplotlib not before."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", UNINSTALLED, str(tmp_path / "store")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = children.run([sys.executable, "-W", "ignore", "-c", UNINSTALLED, str(tmp_path / "store")], timeout=300)
     assert done.stdout.split() == [damjax.__version__, "#000000", "False"]
     assert damjax.__version__ == importlib.metadata.version("damjax")
+
+
+def test_the_version_is_the_same_wherever_it_is_told():
+    version = damjax.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"version = {{{version}}}" in (ROOT / "docs" / "citing.md").read_text()
+    assert f"## {version} (" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_published_figures_were_made_by_the_locked_packages():
+    lock = (ROOT / "paper_figs" / "published" / "requirements.txt").read_text()
+    for record in (ROOT / "paper_figs" / "published").glob("*/*.json"):
+        versions = json.loads(record.read_text())["versions"]
+        assert f"Python {versions.pop('python')}," in lock
+        del versions["damjax"]
+        for package, version in versions.items():
+            assert f"\n{package}=={version}\n" in lock, (record, package)

@@ -114,9 +114,12 @@ class Box(Domain):
 class Unconstrained(Domain):
     """Every memory."""
 
-    diameter = np.inf
     constrained = False
     rotates = True
+
+    @property
+    def diameter(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return np.inf
 
     def project(self, tree: Any) -> Any:
         return tree

@@ -41,7 +41,9 @@ def orthogonal(num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None 
     return jnp.eye(num_tokens, dim, dtype=float_dtype(dtype))
 
 
-def gaussian(key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None):
+def gaussian(
+    key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None
+) -> Float[Array, "N d"]:
     """Rows with i.i.d. N(0, 1/d) entries, of unit norm on average, (N, d).
 
     Example:
@@ -53,7 +55,9 @@ def gaussian(key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typin
     return jax.random.normal(key, (num_tokens, dim), dtype) / jnp.sqrt(jnp.asarray(dim, dtype))
 
 
-def sphere(key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None):
+def sphere(
+    key: Key[Array, ""], num_tokens: int, dim: int, *, dtype: jax.typing.DTypeLike | None = None
+) -> Float[Array, "N d"]:
     """Rows drawn uniformly from the unit sphere, (N, d).
 
     Example:
@@ -102,7 +106,9 @@ def two_tokens(alpha: float | ArrayLike, frequency: float | ArrayLike, *, same_c
     return Problem(gram, jnp.eye(2, dtype=dtype), jnp.stack([p, 1 - p]), one_hot([0, 0 if same_class else 1], 2, dtype))
 
 
-def wishart(key: Key[Array, ""], num_tokens: int, degrees: int, *, dtype: jax.typing.DTypeLike | None = None):
+def wishart(
+    key: Key[Array, ""], num_tokens: int, degrees: int, *, dtype: jax.typing.DTypeLike | None = None
+) -> Float[Array, "N N"]:
     """A Gram matrix of Gaussian embeddings in ``degrees`` dimensions, scaled to unit diagonal: random correlations.
 
     Example:
@@ -146,7 +152,9 @@ def toeplitz(correlations: Float[ArrayLike, "N"]) -> Float[Array, "N N"]:
     return jnp.asarray(correlations)[np.abs(index[:, None] - index[None, :])]
 
 
-def low_rank(key: Key[Array, ""], num_tokens: int, rank: int, *, dtype: jax.typing.DTypeLike | None = None):
+def low_rank(
+    key: Key[Array, ""], num_tokens: int, rank: int, *, dtype: jax.typing.DTypeLike | None = None
+) -> Float[Array, "N N"]:
     """A Gram matrix of N unit vectors in r < N dimensions: of rank r, not invertible, (N, N).
 
     Raises:

@@ -18,6 +18,7 @@ from damjax._checks import check_array, check_choice, check_positive, check_row_
 from damjax.routing.design import balanced_tree, lightest_tree
 from damjax.routing.network import Edge, Network, as_network
 from damjax.routing.steiner import branches, depths, kou, mehlhorn, orient, shortest_path_tree
+from damjax.types import Graph
 from damjax.weights.edges import SparseWeights, check_sparse
 
 __all__ = ["Routes", "compile_routes"]
@@ -76,7 +77,7 @@ class Routes:
 
 
 def compile_routes(
-    graph: nx.Graph,
+    graph: Graph,
     weights: npt.ArrayLike | SparseWeights,
     *,
     method: str = "steiner",

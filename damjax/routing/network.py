@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import networkx as nx
 import numpy as np
 import scipy.sparse.csgraph
 from jaxtyping import Float, Int
 
 from damjax.graphs import canonical
+from damjax.types import Graph
 
 __all__ = ["Edge", "Network", "Search", "as_network"]
 
@@ -53,7 +53,7 @@ class Network:
         by_length: ``by_length(agent)``, the paths of least length from it, and of those with few links.
     """
 
-    graph: nx.Graph
+    graph: Graph
     lengths: dict[Edge, int] | None
     by_hops: Callable[[int], Search]
     by_length: Callable[[int], Search]
@@ -77,7 +77,7 @@ class Network:
         return 1 if self.lengths is None else self.lengths[min(one, other), max(one, other)]
 
 
-def as_network(graph: nx.Graph, latency: str | None) -> Network:
+def as_network(graph: Graph, latency: str | None) -> Network:
     """The network of a graph, with the lengths that its links have as attribute ``latency``, 1 without.
 
     Raises:
@@ -111,7 +111,7 @@ def as_network(graph: nx.Graph, latency: str | None) -> Network:
     return Network(links, lengths, by_hops, remembered(lambda source: _dijkstra(weighted, source)))
 
 
-def _length(graph: nx.Graph, edge: Edge, latency: str) -> int:
+def _length(graph: Graph, edge: Edge, latency: str) -> int:
     length = graph.edges[edge].get(latency)
     if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
         raise ValueError(

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int, UInt8
 from damjax._checks import check_choice, check_count
 from damjax.graphs import canonical
 from damjax.routing.compile import Routes, compile_routes
+from damjax.types import Graph
 from damjax.weights.edges import SparseWeights
 from damjax.weights.epochs import EpochWeights, over_epochs
 
@@ -28,7 +29,7 @@ __all__ = ["Epoch", "Timeline", "compile_timeline"]
 UNREACHABLE = ("raise", "lost")
 LOST = -1
 
-Epoch = tuple[int, nx.Graph, npt.ArrayLike | Collection[int] | None]
+Epoch = tuple[int, Graph, npt.ArrayLike | Collection[int] | None]
 """First step, 1-based; graph; who is present: booleans (N,), a collection of agents, or None for all."""
 
 
@@ -138,7 +139,7 @@ def compile_timeline(
     return Timeline(first_steps.astype(np.int32), tuple(routes), changing, delays, lost)
 
 
-def _checked(epochs: Sequence[Epoch]) -> tuple[np.ndarray, list[nx.Graph], Bool[np.ndarray, "E N"]]:
+def _checked(epochs: Sequence[Epoch]) -> tuple[np.ndarray, list[Graph], Bool[np.ndarray, "E N"]]:
     """First steps, plain graphs and who is present, or a ValueError for what is none."""
     if not epochs or any(len(epoch) != 3 for epoch in epochs):
         raise ValueError(
@@ -186,14 +187,14 @@ def _as_numpy(weights: Any) -> Any:
     return np.asarray(weights)
 
 
-def _links_among(graph: nx.Graph, present: Bool[np.ndarray, "N"]) -> nx.Graph:
+def _links_among(graph: Graph, present: Bool[np.ndarray, "N"]) -> Graph:
     """The same nodes, with the links between those present."""
     links = nx.create_empty_copy(graph)
     links.add_edges_from(graph.subgraph(np.flatnonzero(present).tolist()).edges)
     return links
 
 
-def _reachable(links: nx.Graph, agents: Int[np.ndarray, "N K"] | None) -> Bool[np.ndarray, "N K"]:
+def _reachable(links: Graph, agents: Int[np.ndarray, "N K"] | None) -> Bool[np.ndarray, "N K"]:
     """Whether a path joins each agent and those its columns are about."""
     part = np.empty(links.number_of_nodes(), int)
     for number, members in enumerate(nx.connected_components(links)):
@@ -212,7 +213,7 @@ def _check_reached(first_step: int, missing: Bool[np.ndarray, "N K"], agents: In
 
 
 def _routes(
-    links: nx.Graph,
+    links: Graph,
     weights: np.ndarray,
     agents: Int[np.ndarray, "N K"] | None,
     asked: Bool[np.ndarray, "N K"],
@@ -231,7 +232,7 @@ def _routes(
     return dataclasses.replace(routes, hops=hops, delays=np.maximum(2 * hops, 0), agents=agents)
 
 
-def _codes(graph: nx.Graph) -> Int[np.ndarray, "links"]:
+def _codes(graph: Graph) -> Int[np.ndarray, "links"]:
     """Every link as one number."""
     ends = np.array(graph.edges, int).reshape(-1, 2)
     return _code(ends[:, 0], ends[:, 1], graph.number_of_nodes())

@@ -89,7 +89,7 @@ def compute(
     return gathered
 
 
-def bar_of(progress: bool | str, phase: str = "", **options: Any) -> tqdm:
+def bar_of(progress: bool | str, phase: str = "", **options: Any) -> "tqdm[Any]":
     """A bar under the title of the sweep; the first process alone shows it, and none where there is no progress."""
     title = progress if isinstance(progress, str) else "sweep"
     return tqdm(desc=title + phase, disable=not progress or jax.process_index() > 0, **options)

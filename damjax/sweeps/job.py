@@ -11,12 +11,13 @@ import numpy as np
 
 from damjax._checks import check_count
 from damjax._version import __version__
-from damjax.sweeps.axes import as_seeds
+from damjax.sweeps.axes import Seeds, as_seeds
 from damjax.sweeps.contents import Contents, Coordinates, Description, contents_of
 from damjax.sweeps.plan import RESERVED, SEED, Batch, Plan, Table, make_plan, own_dims
 from damjax.sweeps.programs import (
     RECENT,
     Device,
+    Program,
     compile_batch,
     fit_batch_size,
     free_bytes,
@@ -79,16 +80,16 @@ class Job:
         Raises:
             ValueError: arguments that do not fit, or to each other.
         """
-        self.devices = _checked_devices(devices)
+        self.devices: tuple[Device, ...] = _checked_devices(devices)
         if vectorize is not None and not callable(vectorize):
             raise ValueError(f"vectorize must be a function such as jax.vmap, but it is {vectorize!r}")
-        self.vectorize = vectorizer(self.devices) if vectorize is None else vectorize
-        self.plan = make_plan(keys, axes, zipped=zipped, static=static)
-        self.seeds = as_seeds(keys)
+        self.vectorize: Callable[..., Any] = vectorizer(self.devices) if vectorize is None else vectorize
+        self.plan: Plan = make_plan(keys, axes, zipped=zipped, static=static)
+        self.seeds: Seeds = as_seeds(keys)
         _check_call(run, self.plan)
-        self.name = getattr(run, "__qualname__", type(run).__name__)
-        self.dims = _named_axes(dims)
-        self.programs = tuple(
+        self.name: str = getattr(run, "__qualname__", type(run).__name__)
+        self.dims: dict[str, tuple[str, ...]] = _named_axes(dims)
+        self.programs: tuple[Program, ...] = tuple(
             make_program(run, signature(self.seeds, self.plan.settings(group.runs[:1]), group.static))
             for group in self.plan.groups
         )

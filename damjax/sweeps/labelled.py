@@ -21,8 +21,8 @@ from damjax.sweeps.plan import SEED, own_dims
 
 try:
     import xarray as xr
-except ImportError as error:
-    raise ImportError("labelled results need xarray; install it with: pip install 'damjax[sweeps]'") from error
+except ImportError as _error:
+    raise ImportError("labelled results need xarray; install it with: pip install 'damjax[sweeps]'") from _error
 
 __all__ = ["Statistics", "label"]
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import string
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from paper_figs.__main__ import FIGURES, keep_programs, main
 from paper_figs.experiment import ALGORITHMS, tuned_regret
 from paper_figs.figure import Figure
 from paper_figs.problems import Setting
+from tests import children
 
 NORMALIZATION = itertools.starmap(
     "{}_{}".format, itertools.product(("amplitudes", "durations", "losses", "relative"), ("ones", "random"))
@@ -35,9 +35,7 @@ def quick(tmp_path_factory):
     """The quick figure as a user makes it, in a process of its own."""
     out = tmp_path_factory.mktemp("figures")
     command = [sys.executable, "-m", "paper_figs", "figure_1", "--quick", "--seeds", "3", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return out, done
+    return out, children.run(command, timeout=600)
 
 
 @pytest.mark.long

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ import damjax
 from damjax.sweeps import compute as _compute
 from damjax.sweeps import store as _store
 from damjax.sweeps.job import Job
+from tests import children
 from tests.cases import in_the_long_run
 from tests.sweeps.test_store import KEYS, ended, snapshot
 from tests.sweeps.test_sweep import noisy
@@ -392,14 +392,14 @@ def test_the_slurm_example_makes_a_figure(tmp_path):
         "wait -n && wait -n || { kill $(jobs -p); exit 1; }\n"
     )
     srun.chmod(0o755)
-    root, out = Path(__file__).parents[2], tmp_path / "figures"
+    out = tmp_path / "figures"
     environment = slurm_tasks(2)[0] | {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PYTHON": sys.executable,
         "STORE": str(tmp_path / "store"),
     }
     command = ["bash", "paper_figs/slurm.sh", "perfect_accuracy", "--quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=root, env=environment, check=True, timeout=300, capture_output=True, text=True)
+    done = children.run(command, timeout=600, env=environment)
     assert done.stdout.count("perfect_accuracy.csv") == 1
     assert (out / "perfect_accuracy.png").exists()
     assert (tmp_path / "store" / "perfect_accuracy").is_dir()

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 import re
-import subprocess
 import sys
 import warnings
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from damjax.sweeps import job as _job
 from damjax.sweeps import programs as _programs
 from damjax.sweeps.job import Job
 from damjax.sweeps.plan import Table, make_plan
+from tests import children
 
 KEYS = jax.random.split(jax.random.key(0), 5)
 RHO = [0.0, 0.25, 1.0]
@@ -517,7 +517,7 @@ def late(key, p, loss):
 
 @pytest.mark.long
 def test_eight_devices_give_the_numbers_of_one():
-    subprocess.run([sys.executable, "-c", DEVICES], check=True, timeout=300)
+    children.run([sys.executable, "-c", DEVICES], timeout=300)
 
 
 @pytest.mark.long
