@@ -104,7 +104,7 @@ def check_epochs(first_steps: Any, present: Any) -> tuple[np.ndarray, np.ndarray
 
 def epoch_at(first_steps: Int[ArrayLike, "E"], time: Int[ArrayLike, ""]) -> Int[Array, ""]:
     """The epoch of a step, counted from 0."""
-    # By comparisons: a bisection is a loop, and in a scan XLA for GPUs cannot compile what it looks up (xla issue 49299).
+    # By comparisons: a bisection is a loop, and what it looks up in a scan XLA for GPUs cannot compile (xla 49299).
     steps, now = jnp.asarray(first_steps, jnp.int32), jnp.asarray(time, jnp.int32)
     return jnp.searchsorted(steps, now, side="right", method="compare_all") - 1
 
