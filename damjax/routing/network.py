@@ -84,7 +84,7 @@ def as_network(graph: Graph, latency: str | None) -> Network:
         ValueError: a graph that is none of ours; a link without the attribute, or of a length that is no integer >= 1.
 
     Example:
-    >>> import networkx as nx
+        >>> import networkx as nx
         >>> network = as_network(nx.Graph([(0, 1, {"ms": 5}), (1, 2, {"ms": 1}), (0, 2, {"ms": 9})]), "ms")
         >>> network.by_hops(0).path(2), network.by_length(0).path(2), network.by_length(0).distances.tolist()
         ([2, 0], [2, 1, 0], [0, 5, 6])
