@@ -9,7 +9,7 @@ general answer in ``Domain``, which a set that knows better overrides:
 | ``frobenius_ball(radius)`` | ||X||_F <= R |
 | ``box(lower, upper)`` | lower <= X <= upper, entry by entry |
 | ``unconstrained()`` | every memory |
-| ``l1_ball(radius)`` | sum |X_ij| <= R |
+| ``l1_ball(radius)`` | the absolute entries of X sum to R at most |
 | ``nuclear_ball(radius)`` | the singular values of X sum to R at most |
 | ``simplex(total, axis)`` | X >= 0, and its entries, all or along an axis, sum to a total |
 | ``product(parts)`` | each part of a memory in a set of its own |

@@ -25,6 +25,8 @@ def is_code(paragraph: str) -> bool:
 
 
 def escape(paragraph: str) -> str:
-    """What would be a tag, outside of code."""
+    """What would be a tag, or in a table the border of a cell, outside of code."""
+    if paragraph.startswith("|"):
+        paragraph = paragraph.replace("||", "&#124;&#124;")
     words = CODE.split(paragraph)
     return "".join(word if CODE.fullmatch(word) else re.sub(r"<(?=[a-zA-Z])", "&lt;", word) for word in words)
