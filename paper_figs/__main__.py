@@ -73,8 +73,8 @@ def check(names: Sequence[str], folder: Path) -> int:
     """Say of each figure whether its numbers in the folder are the published ones; 1 if any are not."""
     reports = [compare(name, folder) for name in names]
     for report in reports:
-        print(f"{report.name:17s} {'ok     ' if report.agrees else 'DIFFERS'} {report.text}")
-    return int(not all(report.agrees for report in reports))
+        print(f"{report.name:17s} {report.verdict:8s} {report.text}")
+    return int(any(report.verdict != "ok" for report in reports))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,8 +118,11 @@ def main(argv: list[str] | None = None) -> int:
     if out.exists() and not out.is_dir():
         parser.error(f"--out must be a folder, but {out} is a file")
     if args.check:
-        if args.quick:
-            parser.error("--check is for figures of full size; leave out --quick")
+        others = [f"--{name}" for name, value in vars(args).items() if value and name not in ("names", "out", "check")]
+        if others:
+            parser.error(f"--check compares figures of full size that are in DIR; leave out {', '.join(others)}")
+        if not out.is_dir():
+            parser.error(f"--check needs the figures that you have made, but there is no folder {out}; see --out")
         return check(args.names or list(FIGURES), out)
     if args.store and not importlib.util.find_spec("zarr"):
         parser.error("--store needs zarr; install it with: pip install 'damjax[sweeps]'")

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +18,13 @@ class Report(NamedTuple):
 
     Attributes:
         name: of the figure.
-        agrees: whether its numbers are the published ones, up to the tolerance.
-        text: what was compared, and the largest difference; one line or a few.
+        verdict: "ok" where its numbers are the published ones, up to the tolerance; else "DIFFERS", "MISSING" where the
+            figure has not been made, or "BROKEN" where its files cannot be read.
+        text: what was compared, and the largest difference.
     """
 
     name: str
-    agrees: bool
+    verdict: str
     text: str
 
 
@@ -51,40 +52,80 @@ def compare(name: str, folder: Path, published: Path = PUBLISHED, tolerance: flo
 
     Args:
         name: of the figure.
-        folder: where it was made.
-        published: folder of the published figures, each in a folder of its own.
+        folder: where it was made, or a folder of figures that has each in a folder of its own.
+        published: such a folder, of the published figures.
         tolerance: the largest difference at which two numbers still agree.
 
     Raises:
         ValueError: nothing was published under this name.
     """
-    original = published / name
-    if not original.is_dir():
+    if not (published / name).is_dir():
         raise ValueError(f"name must be that of a published figure, but there is no {name} in {published}")
+    if (folder / name / f"{name}.json").exists():
+        folder = folder / name
     if not (folder / f"{name}.json").exists():
-        return Report(name, False, f"not in {folder}; make it with: python -m paper_figs {name}")
-    theirs, ours = (json.loads((place / f"{name}.json").read_text()) for place in (original, folder))
-    if settings := _unequal(theirs["settings"], ours["settings"]):
-        return Report(name, False, f"made with other settings: {settings}")
+        return Report(name, "MISSING", f"not in {folder}; make it with: python -m paper_figs {name} --out {folder}")
+    theirs = _read(name, published / name)
+    try:
+        ours = _read(name, folder, theirs.tables)
+    except (OSError, ValueError) as error:
+        return Report(name, "BROKEN", f"cannot be read: {error}")
+    if settings := _unequal(theirs.settings, ours.settings):
+        return Report(name, "DIFFERS", f"made with other settings: {settings}")
+    if shapes := _unequal(theirs.shapes(), ours.shapes()):
+        return Report(name, "DIFFERS", f"has other tables: {shapes}")
     differences = [
-        each for sheet in sorted(original.glob("*.csv")) for each in _differences(sheet, folder / sheet.name)
+        each for file in theirs.tables for each in _differences(file, theirs.tables[file], ours.tables[file])
     ]
     num_beyond = sum(each.size > tolerance for each in differences)
     largest = max(differences, key=lambda each: each.size)
     if not num_beyond:
-        return Report(name, True, f"{len(differences)} cells agree, the numbers to {max(largest.size, 1e-16):.0e}")
+        return Report(name, "ok", f"{len(differences)} cells agree, the numbers to {max(largest.size, 1e-16):.0e}")
     text = (
         f"{num_beyond} of {len(differences)} cells differ by more than {tolerance:g}, at most by {largest.size:.1e}:"
         f" {largest.place} is {largest.published!r} there and {largest.here!r} here"
     )
-    versions = _unequal(theirs["versions"], ours["versions"])
-    return Report(name, False, f"{text} ({versions})" if versions else text)
+    versions = _unequal(theirs.versions, ours.versions)
+    return Report(name, "DIFFERS", f"{text} ({versions})" if versions else text)
+
+
+class _Made(NamedTuple):
+    """What is on disk of a figure that was made: its JSON file, and tables with their titles as first row."""
+
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    tables: Mapping[str, list[list[str]]]
+
+    def shapes(self) -> dict[str, str]:
+        """What a table consists of, in words."""
+        return {file: f"{len(table) - 1} rows of {', '.join(table[0])}" for file, table in self.tables.items()}
+
+
+def _read(name: str, folder: Path, files: Iterable[str] | None = None) -> _Made:
+    """A figure, with these tables or all.
+
+    Raises:
+        OSError, ValueError: a file is missing, or holds something else.
+    """
+    record = folder / f"{name}.json"
+    try:
+        made = json.loads(record.read_text(encoding="utf-8"))
+        settings, versions = made["settings"], made["versions"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{record} is not what a figure writes ({error!r})") from error
+    tables = {}
+    for file in files or sorted(path.name for path in folder.glob("*.csv")):
+        with (folder / file).open(newline="", encoding="utf-8") as sheet:
+            tables[file] = list(csv.reader(sheet))
+        if len({len(row) for row in tables[file]}) != 1:
+            raise ValueError(f"{folder / file} has no rows, or rows of several lengths")
+    return _Made(settings, versions, tables)
 
 
 def _unequal(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """Which entries are not the same, in words."""
     return "; ".join(
-        f"{key} {theirs.get(key)!r:.60} there and {ours.get(key)!r:.60} here"
+        f"{key} {theirs.get(key)!r:.80} there and {ours.get(key)!r:.80} here"
         for key in sorted(theirs.keys() | ours.keys())
         if not _same(theirs.get(key), ours.get(key))
     )
@@ -103,25 +144,14 @@ def _same(a: Any, b: Any) -> bool:
             return a == b
 
 
-def _differences(published: Path, here: Path) -> Iterator[Difference]:
-    """Of all cells of one table; a table of another shape is one difference."""
-    if not here.exists():
-        yield Difference(math.inf, here.name, "a table", "missing")
-        return
-    with published.open(newline="") as theirs, here.open(newline="") as ours:
-        (titles, *rows), (titles_here, *rows_here) = csv.reader(theirs), csv.reader(ours)
-    if titles != titles_here or len(rows) != len(rows_here):
-        shapes = (
-            f"{len(lines)} rows of {', '.join(names)}" for names, lines in ((titles, rows), (titles_here, rows_here))
-        )
-        yield Difference(math.inf, here.name, *shapes)
-        return
-    for column, title in enumerate(titles):
-        cells, cells_here = ([row[column] for row in table] for table in (rows, rows_here))
+def _differences(file: str, published: list[list[str]], here: list[list[str]]) -> Iterator[Difference]:
+    """Of all cells of two tables of one shape."""
+    for column, title in enumerate(published[0]):
+        cells, cells_here = ([row[column] for row in table[1:]] for table in (published, here))
         sizes = (abs(number) for number in map(_number, cells) if number is not None and math.isfinite(number))
         small = SMALL * max(sizes, default=0.0)
         for line, (a, b) in enumerate(zip(cells, cells_here, strict=True), start=2):
-            yield Difference(_distance(a, b, small), f"{here.name}, line {line}, {title}", a, b)
+            yield Difference(_distance(a, b, small), f"{file}, line {line}, {title}", a, b)
 
 
 def _number(cell: str) -> float | None:
