@@ -324,6 +324,13 @@ def ridge_coefficients(
     """The ridge coefficients D of every association, or None where there are none.
 
     An axis along which they are all the same has length 1: sums over it come first, and whoever needs it broadcasts.
+
+    Example:
+        >>> import damjax
+        >>> gated = damjax.objectives.gated_linear_attention()
+        >>> seen = damjax.Associations(jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.array([0.5, 0.25]))
+        >>> ridge_coefficients(gated, seen, jnp.asarray(1), jnp.zeros((2, 4, 3))).ravel().tolist()
+        [0.5, 0.75]
     """
     if objective.ridge is None:
         return None

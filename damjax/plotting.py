@@ -235,5 +235,10 @@ def _free_places(axes: Axes, graph: Graph, positions: Mapping[int, Any], nodes: 
 
 
 def style() -> mpl.RcParams:
-    """Settings for a ``with matplotlib.rc_context(style()):`` around a figure."""
+    """Settings for a ``with matplotlib.rc_context(style()):`` around a figure.
+
+    Example:
+        >>> style()["font.size"]
+        9.0
+    """
     return mpl.RcParams(RC)

@@ -34,7 +34,17 @@ class Trace(NamedTuple):
 
 
 def record(params: Memories, associations: Associations, info: Info) -> Trace:
-    """The default observer: keep the memories and the diagnostics."""
+    """The default observer: keep the memories and the diagnostics.
+
+    Example:
+        >>> import damjax
+        >>> stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=9)
+        >>> ball, delta = damjax.domains.frobenius_ball(9.0), damjax.objectives.delta_net()
+        >>> algorithm = damjax.ogd(delta, jnp.eye(2), learning_rate=0.1, domain=ball)
+        >>> _, trace = simulate(algorithm, jnp.zeros((2, 5, 5)), stream, observe=record)
+        >>> trace.params.shape
+        (9, 2, 5, 5)
+    """
     return Trace(params, info)
 
 

@@ -60,7 +60,12 @@ class LinearModel(NamedTuple):
 
 
 def respond(targets: Float[Array, "N dv dk"], keys: Float[Array, "*T N dk"]) -> Float[Array, "*T N dv"]:
-    """M_n k_n for every agent, without the noise."""
+    """M_n k_n for every agent, without the noise.
+
+    Example:
+        >>> respond(2 * jnp.ones((3, 1, 2)), jnp.ones((10, 3, 2))).shape
+        (10, 3, 1)
+    """
     check_array("targets", targets, "N dv dk")
     if np.shape(keys)[-2:] != (expected := (targets.shape[0], targets.shape[2])):
         raise ValueError(

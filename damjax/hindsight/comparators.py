@@ -42,6 +42,13 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
 
     Raises:
         ValueError: an objective that is not quadratic; horizons that do not increase or are not positive.
+
+    Example:
+        >>> import damjax
+        >>> stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=9)
+        >>> ball, delta = damjax.domains.frobenius_ball(9.0), damjax.objectives.delta_net()
+        >>> moments(delta, stream, [4, 9]).linear.shape
+        (2, 2, 5, 5)
     """
     check_linear_memory(objective)
     if not objective.kind.entrywise:
@@ -109,7 +116,16 @@ def best_in_hindsight(
 def best_beside_empty(
     objective: Objective, weights: Weights | EpochWeights, domain: Domain, associations: Stream, horizons: Horizons
 ) -> tuple[Comparator, Float[Array, "H N"]]:
-    """``best_in_hindsight``, and the cumulative loss of a memory of zeros, which says what is large."""
+    """``best_in_hindsight``, and the cumulative loss of a memory of zeros, which says what is large.
+
+    Example:
+        >>> import damjax
+        >>> stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=9)
+        >>> ball, delta = damjax.domains.frobenius_ball(9.0), damjax.objectives.delta_net()
+        >>> best, empty = best_beside_empty(delta, jnp.eye(2), ball, stream, [4, 9])
+        >>> empty.shape, bool((best.loss < empty).all())
+        ((2, 2), True)
+    """
     check_linear_memory(objective)
     domain = with_support(domain)
     interests, steps = changing_interests("weights", weights), checked_horizons(horizons)
@@ -121,12 +137,28 @@ def best_beside_empty(
 
 
 def best_losses(sources: Moments, weights: Weights, domain: Domain) -> Float[Array, "H N"]:
-    """The least cumulative loss in hindsight, min_U sum_m w_nm F_m(U), for moments (H, N) of the agents' own losses."""
+    """The least cumulative loss in hindsight, min_U sum_m w_nm F_m(U), for moments (H, N) of the agents' own losses.
+
+    Example:
+        >>> import damjax
+        >>> stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=9)
+        >>> ball, delta = damjax.domains.frobenius_ball(9.0), damjax.objectives.delta_net()
+        >>> best_losses(moments(delta, stream, [4, 9]), jnp.eye(2), ball).shape
+        (2, 2)
+    """
     return _best_of(sources, weights, domain).loss
 
 
 def best_memories(sources: Moments, weights: Weights, domain: Domain) -> Float[Array, "H N dv df"]:
-    """The best memories in hindsight, one per horizon and agent, for moments (H, N) of the agents' own losses."""
+    """The best memories in hindsight, one per horizon and agent, for moments (H, N) of the agents' own losses.
+
+    Example:
+        >>> import damjax
+        >>> stream, _ = damjax.streams.linear_model(jax.random.key(0), num_agents=2, num_steps=9)
+        >>> ball, delta = damjax.domains.frobenius_ball(9.0), damjax.objectives.delta_net()
+        >>> best_memories(moments(delta, stream, [4, 9]), jnp.eye(2), ball).shape
+        (2, 2, 5, 5)
+    """
     return _best_of(sources, weights, domain).params
 
 
@@ -200,7 +232,12 @@ def _check_laws(objective: Objective, keys: Array, values: Array) -> None:
 
 
 def checked_horizons(horizons: Horizons) -> list[int]:
-    """The horizons as integers, or a ValueError that says what is wrong with them."""
+    """The horizons as integers, or a ValueError that says what is wrong with them.
+
+    Example:
+        >>> checked_horizons(np.array([10, 100]))
+        [10, 100]
+    """
     steps = concrete(horizons)
     if steps is None:
         raise ValueError("horizons must be concrete step counts, but they are traced; close over them instead")

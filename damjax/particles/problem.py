@@ -135,7 +135,13 @@ def one_hot(classes: Any, num_classes: int, dtype: Any = None) -> Float[Array, "
 
 
 def labels(problem: Problem) -> Int[Array, "N"]:
-    """y(x), the likeliest class of each token."""
+    """y(x), the likeliest class of each token.
+
+    Example:
+        >>> problem = Problem(jnp.eye(2), jnp.eye(3), jnp.array([0.5, 0.5]), one_hot([2, 0], 3))
+        >>> labels(problem).tolist()
+        [2, 0]
+    """
     check_problem(problem)
     return jnp.argmax(problem.targets, axis=-1)
 

@@ -37,7 +37,13 @@ def label(
     batch_size: int,
     own_dims_of: Mapping[str, tuple[str, ...]] | None = None,
 ) -> xr.Dataset:
-    """Arrays over ``dims``, and own axes that are called as the mapping says, or else by their number, as a Dataset."""
+    """Arrays over ``dims``, and own axes that are called as the mapping says, or else by their number, as a Dataset.
+
+    Example:
+        >>> labelled = label({"loss": np.zeros((2, 4, 3))}, {"rho": ("rho", np.array([0.0, 1.0]))}, ("rho", SEED), 4)
+        >>> labelled.loss.dims
+        ('rho', 'seed', 'loss_0')
+    """
     named = {name: own_dims(name, array.ndim - len(dims)) for name, array in arrays.items()} | dict(own_dims_of or {})
     variables = {name: ((*dims, *named[name]), array) for name, array in arrays.items()}
     seeds = np.arange(next(iter(arrays.values())).shape[len(dims) - 1])
