@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,12 @@ from damjax.sweeps.plan import Batch, Table
 from damjax.sweeps.store import Store
 
 __all__ = ["Gathered", "bar_of", "compute"]
+
+# tqdm is generic for type checkers, and in its later releases at run time.
+if TYPE_CHECKING:
+    Bar: TypeAlias = tqdm[Any]
+else:
+    Bar = tqdm
 
 POLL = 0.2  # seconds between two looks at the store
 
@@ -89,7 +95,7 @@ def compute(
     return gathered
 
 
-def bar_of(progress: bool | str, phase: str = "", **options: Any) -> "tqdm[Any]":
+def bar_of(progress: bool | str, phase: str = "", **options: Any) -> Bar:
     """A bar under the title of the sweep; the first process alone shows it, and none where there is no progress."""
     title = progress if isinstance(progress, str) else "sweep"
     return tqdm(desc=title + phase, disable=not progress or jax.process_index() > 0, **options)
