@@ -20,6 +20,7 @@ from damjax import graphs as graphs
 from damjax import hindsight as hindsight
 from damjax import objectives as objectives
 from damjax import particles as particles
+from damjax import recall as recall
 from damjax import regret as regret
 from damjax import routing as routing
 from damjax import schedules as schedules
@@ -64,6 +65,7 @@ __all__ = [
     "ogd",
     "open_sweep",
     "particles",
+    "recall",
     "regret",
     "rerun",
     "resume",

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from damjax._checks import check_array, check_instance, concrete
 from damjax.types import ArrayLike, Associations
