@@ -38,6 +38,7 @@ __all__ = [
     "loss",
     "margins",
     "part_by_part",
+    "readout",
     "train",
     "whole",
     "zeros",
@@ -207,6 +208,13 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
         >>> forward(zeros(model), model, jnp.array([0, 3, 1])).shape
         (3, 5)
     """
+    x, attended = _second_layer(params, model, _checked_tokens(params, model, tokens))
+    x = x + product(attended, product(params.output, model.value).T)
+    return product(x, model.unembeddings.T)
+
+
+def _checked_tokens(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Int[Array, "*B T"]:
+    """Sequences that the model can read, or a ValueError."""
     _check_parts(model, params)
     check_array("tokens", tokens, "...")
     tokens = jnp.asarray(tokens)
@@ -221,11 +229,47 @@ def forward(params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]) -> Flo
             f" they hold {length}; draw the model with a larger length"
         )
     _check_tokens("tokens", tokens, model)
+    return tokens
+
+
+def _second_layer(
+    params: Params, model: Model, tokens: Int[Array, "*B T"]
+) -> tuple[Float[Array, "*B T d"], Float[Array, "*B T d"]]:
+    """The residual stream x' of every position, and what the second layer's attention reads there."""
     x = jnp.asarray(model.embeddings)[tokens]
-    x = x + jnp.broadcast_to(model.positions[:length], x.shape)
+    x = x + jnp.broadcast_to(model.positions[: tokens.shape[-1]], x.shape)
     x = x + product(_attend(x, params.previous), model.previous_value.T)
-    x = x + product(_attend(x, params.key), product(params.output, model.value).T)
-    return product(x, model.unembeddings.T)
+    return x, _attend(x, params.key)
+
+
+def readout(
+    params: Params, model: Model, tokens: Int[ArrayLike, "*B T"]
+) -> tuple[Float[Array, "*B T d"], Float[Array, "*B T d"]]:
+    """What the output memory is asked with at every position, and what its recall is added to.
+
+    The logits are W_U (x' + W_O c), with the cue c = W_V sum_s softmax_s(x'_t' W_K2 x'_s) x'_s; W_O is not read.
+
+    Args:
+        params: the memories; those of the attention count.
+        model: fixed parts.
+        tokens: as for ``forward``.
+
+    Returns:
+        Cues c and the residual stream x', (.., T, d) each.
+
+    Raises:
+        ValueError: as ``forward``.
+
+    Example:
+        >>> model = draw_model(jax.random.key(0), num_tokens=5, length=8, dim=16)
+        >>> params = zeros(model)._replace(output=jnp.eye(16))
+        >>> cues, residual = readout(params, model, jnp.array([0, 3, 1]))
+        >>> logits = (residual + cues @ params.output.T) @ model.unembeddings.T
+        >>> bool(jnp.allclose(logits, forward(params, model, jnp.array([0, 3, 1])), atol=1e-5))
+        True
+    """
+    residual, attended = _second_layer(params, model, _checked_tokens(params, model, tokens))
+    return product(attended, jnp.asarray(model.value).T), residual
 
 
 def _evaluate(params, model, batch):

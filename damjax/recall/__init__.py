@@ -4,6 +4,7 @@
 
 - ``memories``: linear, multi-head, perceptron, slots, stacks, window attention.
 - ``mqar``, ``continuous_mqar``: multi-query associative recall, as tokens and as random unit vectors.
+- ``bigram_recall``, ``output_memory``: the Transformer of ``damjax.particles`` at test time.
 - ``ask``, ``observe_recalls``, ``judge``, ``recall_measures``: accuracy, recall@k, MRR and NMSE, of own
   associations and of others'.
 """
@@ -19,6 +20,8 @@ from damjax.recall.task import Questions as Questions
 from damjax.recall.task import Task as Task
 from damjax.recall.tokens import Sequences as Sequences
 from damjax.recall.tokens import mqar as mqar
+from damjax.recall.transformers import bigram_recall as bigram_recall
+from damjax.recall.transformers import output_memory as output_memory
 from damjax.recall.vectors import continuous_mqar as continuous_mqar
 from damjax.recall.vectors import embed_sequences as embed_sequences
 from damjax.recall.vectors import unit_vectors as unit_vectors
@@ -30,12 +33,14 @@ __all__ = [
     "Sequences",
     "Task",
     "ask",
+    "bigram_recall",
     "continuous_mqar",
     "embed_sequences",
     "judge",
     "memories",
     "mqar",
     "observe_recalls",
+    "output_memory",
     "recall_measures",
     "unit_vectors",
 ]
