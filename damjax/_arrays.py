@@ -42,7 +42,7 @@ def product(*matrices: ArrayLike) -> Array:
     return functools.reduce(functools.partial(jnp.matmul, precision=FULL), others, first)
 
 
-def zero_unweighted(weights: Float[Array, "N K"], values: Float[Array, "N K *item"]) -> Float[Array, "N K *item"]:
+def zero_unweighted(weights: Float[Array, "*leading"], values: Float[Array, "..."]) -> Float[Array, "..."]:
     """The values, but 0 for those that are not finite and of weight 0, so that they spoil no weighted sum."""
     return jnp.where((beside(weights, values) == 0) & ~jnp.isfinite(values), 0, values)
 

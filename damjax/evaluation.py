@@ -20,7 +20,7 @@ from damjax.objectives import MemoryObjective, Objective
 from damjax.types import ArrayLike, Associations
 from damjax.weights.interests import Interests
 
-__all__ = ["GeneralPairs", "Pairs", "RankOnePairs", "pairs", "ridge_coefficients"]
+__all__ = ["GeneralPairs", "Pairs", "RankOnePairs", "filled", "pairs", "ridge_coefficients", "weigh"]
 
 
 class RankOnePairs(NamedTuple):
@@ -30,7 +30,7 @@ class RankOnePairs(NamedTuple):
         objective: the memory loss f.
         interests: of every agent, (N, K), in the dtype of the memories.
         params: the memories X, (N, dv, df).
-        associations: of one step.
+        associations: of one step, ``filled``.
         time: that step, 1-based.
     """
 
@@ -41,7 +41,11 @@ class RankOnePairs(NamedTuple):
     time: Int[Array, ""]
 
     def features_and(self, function: Callable[..., Array]) -> tuple[Float[Array, "N df"], Float[Array, "N K *item"]]:
-        """Finite features of every cue, and ``function``, a loss or a residual, of every prediction, (N, K, ..)."""
+        """Finite features of every cue, and s times a loss or a residual of every prediction, (N, K, ..).
+
+        Args:
+            function: the loss or the residual.
+        """
         associations, interests = self.associations, self.interests
         features = jax.vmap(self.objective.features)(jnp.asarray(associations.keys))
         predictions = interests.predictions(self.params, features, self.time)
@@ -50,10 +54,10 @@ class RankOnePairs(NamedTuple):
         # A cue with a NaN spoils every result of it, and the sums of those who want it, and no other sum. Zero or NaN:
         spoiled = interests.gather(sum_last(0 * features))
         results = results + beside(spoiled, results)
-        return jnp.where(jnp.isfinite(features), features, 0), results
+        return jnp.where(jnp.isfinite(features), features, 0), weigh(_by_pair(interests, associations), results)
 
     def weighted_losses(self) -> Float[Array, "N"]:
-        """sum_k w_nk f_k(X_n)."""
+        """sum_k w_nk s_k f_k(X_n)."""
         _, losses = self.features_and(self.objective.loss)
         weighted = sum_last(self.interests.weights * zero_unweighted(self.interests.weights, losses))
         if (ridge := self._ridge()) is not None:
@@ -61,7 +65,7 @@ class RankOnePairs(NamedTuple):
         return weighted
 
     def weighted_gradient(self) -> Float[Array, "N dv df"]:
-        """sum_k w_nk grad f_k(X_n)."""
+        """sum_k w_nk s_k grad f_k(X_n)."""
         residuals, cues = self.factors()
         gradient = self.interests.weighted_outer(residuals, cues, self.time)
         if (ridge := self._ridge()) is not None:
@@ -69,25 +73,25 @@ class RankOnePairs(NamedTuple):
         return gradient
 
     def gradients(self) -> Float[Array, "N K dv df"]:
-        """Grad f_k(X_n), one by one."""
+        """s_k grad f_k(X_n), one by one."""
         residuals, cues = self.factors()
         gradients, shrinkage = residuals[..., :, None] * cues[..., None, :], self.shrinkage()
         return gradients if shrinkage is None else gradients + shrinkage
 
     def factors(self) -> tuple[Float[Array, "N K dv"], Float[Array, "#N K df"]]:
-        """The two factors of the rank-one part, r and phi; one row of phi where all receivers ask the same."""
+        """The two factors of the rank-one part, s r and phi; one row of phi where all receivers ask the same."""
         features, residuals = self.features_and(self.objective.residual)
         return residuals, self.interests.gather(features)
 
     def shrinkage(self) -> Float[Array, "N K dv df"] | None:
-        """The ridge part D * X, one by one; None where there is none."""
+        """The ridge part s D * X, one by one; None where there is none."""
         if (ridge := self._ridge()) is None:
             return None
         everyone = jnp.broadcast_to(ridge, (self.params.shape[0], *ridge.shape[1:]))
         return self.interests.gather(everyone) * self.params[:, None]
 
     def weighted_gradients(self) -> Float[Array, "N K dv df"]:
-        """w_nk grad f_k(X_n), one by one, stored: what scatters them would make each anew for every number of it."""
+        """w_nk s_k grad f_k(X_n), one by one, stored: what scatters them would make each anew for each number of it."""
         weights = jnp.asarray(self.interests.weights)
         if self.objective.ridge is not None:
             return stored(weigh, weights, self.gradients(), time=self.time)
@@ -115,7 +119,7 @@ class GeneralPairs(NamedTuple):
         objective: the memory loss f.
         interests: of every agent, (N, K), in the dtype of the memories.
         params: the memories X, a pytree whose leaves have a leading N.
-        associations: of one step.
+        associations: of one step, ``filled``.
         time: that step, 1-based.
     """
 
@@ -126,20 +130,20 @@ class GeneralPairs(NamedTuple):
     time: Int[Array, ""]
 
     def weighted_losses(self) -> Float[Array, "N"]:
-        """sum_k w_nk f_k(X_n)."""
+        """sum_k w_nk s_k f_k(X_n)."""
         losses = self._over_pairs(self.objective.value)
         return jnp.sum(self.interests.weights * zero_unweighted(self.interests.weights, losses), axis=1)
 
     def weighted_gradient(self) -> Any:
-        """sum_k w_nk grad f_k(X_n), as the memories."""
+        """sum_k w_nk s_k grad f_k(X_n), as the memories."""
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=1), weigh(self.interests.weights, self.gradients()))
 
     def gradients(self) -> Any:
-        """Grad f_k(X_n), one by one: leaves (N, K, ..)."""
+        """s_k grad f_k(X_n), one by one: leaves (N, K, ..)."""
         return self._over_pairs(self.objective.gradient)
 
     def weighted_gradients(self) -> Any:
-        """w_nk grad f_k(X_n), one by one, stored: leaves (N, K, ..)."""
+        """w_nk s_k grad f_k(X_n), one by one, stored: leaves (N, K, ..)."""
         weights = jnp.asarray(self.interests.weights)
         return jax.tree.map(lambda leaf: stored(weigh, weights, leaf, time=self.time), self.gradients())
 
@@ -152,11 +156,12 @@ class GeneralPairs(NamedTuple):
 
     def _over_pairs(self, function: Callable[..., Any]) -> Any:
         time = self.time.astype(self.interests.weights.dtype)
-        seen = jax.tree.map(lambda field: self.interests.gather(jnp.asarray(field)), self.associations)
-        rows = None if seen.keys.shape[0] < self.interests.shape[0] else 0
+        seen = jax.tree.map(lambda field: self.interests.gather(jnp.asarray(field)), _seen(self.associations))
+        rows = None if seen[0].shape[0] < self.interests.shape[0] else 0
         seen = jax.tree.map(lambda field: field[0], seen) if rows is None else seen
         over_columns = jax.vmap(lambda params, seen: function(params, *seen, time), in_axes=(None, 0))
-        return jax.vmap(over_columns, in_axes=(0, rows))(self.params, seen)
+        results = jax.vmap(over_columns, in_axes=(0, rows))(self.params, seen)
+        return weigh(_by_pair(self.interests, self.associations), results)
 
 
 Pairs = RankOnePairs | GeneralPairs
@@ -192,7 +197,7 @@ def pairs(
     check_associations(params, associations, objective)
     if (num_agents := num_agents_of(params)) != interests.shape[0]:
         raise ValueError(f"weights must have one row per agent, {num_agents}, but they have {interests.shape[0]}")
-    interests = interests.astype(dtype_of(params))
+    interests, associations = interests.astype(dtype_of(params)), filled(associations)
     if isinstance(objective, Objective):
         return RankOnePairs(objective, interests, params, associations, time)
     return GeneralPairs(objective, interests, params, associations, time)
@@ -208,20 +213,72 @@ def _over_pairs(
     return over_rows(predictions, values[0] if shared else values, time)
 
 
-def weigh(weights: Float[ArrayLike, "N K"], items: Any) -> Any:
-    """Every item, leaves (N, K, ..), times the weight of its pair; what is not finite counts if it is wanted."""
+def filled(associations: Associations) -> Associations:
+    """The associations with ones for those that are missing, the entries of which nothing may depend on.
 
-    def weighted(leaf: Float[Array, "N K *item"]) -> Float[Array, "N K *item"]:
-        of_pairs = jnp.asarray(weights, leaf.dtype)
-        return beside(of_pairs, leaf) * zero_unweighted(of_pairs, leaf)
+    One is a key and a gate that features and losses are defined at, where 0 need not be.
+
+    Args:
+        associations: of one step, or a whole stream.
+
+    Returns:
+        The same record; a sample weight that is negative is NaN in it. As they are where there are no sample weights.
+
+    Example:
+        >>> seen = Associations(jnp.array([[jnp.nan], [3.0]]), jnp.ones((2, 1)), None, jnp.array([0.0, 0.5]))
+        >>> filled(seen).keys.ravel().tolist()
+        [1.0, 3.0]
+    """
+    if associations.sample_weights is None:
+        return associations
+    weights = jnp.asarray(associations.sample_weights)
+    missing = weights == 0
+
+    def fill(field: ArrayLike) -> Array:
+        return jnp.where(beside(missing, jnp.asarray(field)), 1, jnp.asarray(field))
+
+    weights = jnp.where(missing, 0, jnp.where(weights > 0, weights, jnp.nan))
+    keys, values, gates = jax.tree.map(fill, _seen(associations))
+    return Associations(keys, values, gates, weights)
+
+
+def _seen(associations: Associations) -> tuple[Any, Any, Any]:
+    """What an objective takes of associations: keys, values and gates."""
+    return associations.keys, associations.values, associations.gates
+
+
+def _by_pair(interests: Interests, associations: Associations) -> Float[Array, "#N K"] | None:
+    """The sample weight of the association of every pair; None where all count alike."""
+    weights = associations.sample_weights
+    return None if weights is None else interests.gather(jnp.asarray(weights))
+
+
+def weigh(weights: Float[ArrayLike, "*leading"] | None, items: Any) -> Any:
+    """Every item times its weight; what is not finite counts where it has one.
+
+    Args:
+        weights: of the items; None where all count alike.
+        items: a pytree, whose leaves begin with the axes of the weights.
+
+    Example:
+        >>> weigh(jnp.array([0.0, 2.0]), jnp.array([[jnp.nan, 1.0], [3.0, 4.0]])).tolist()
+        [[0.0, 0.0], [6.0, 8.0]]
+    """
+    if weights is None:
+        return items
+
+    def weighted(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+        of_items = jnp.asarray(weights, leaf.dtype)
+        return beside(of_items, leaf) * zero_unweighted(of_items, leaf)
 
     return jax.tree.map(weighted, items)
 
 
 def own_gradients(objective: Objective | MemoryObjective, params: Any, associations: Associations, time: Array) -> Any:
     """Every agent's gradient on its own association, as the memories."""
-    step = jnp.asarray(time).astype(dtype_of(params))
-    return jax.vmap(objective.gradient, in_axes=(0, 0, 0, 0, None))(params, *associations, step)
+    step, own = jnp.asarray(time).astype(dtype_of(params)), filled(associations)
+    gradients = jax.vmap(objective.gradient, in_axes=(0, 0, 0, 0, None))(params, *_seen(own), step)
+    return weigh(own.sample_weights, gradients)
 
 
 def num_agents_of(params: Any) -> int:
@@ -263,7 +320,7 @@ def check_associations(params: Any, associations: Associations, objective: Objec
     check_instance(
         "associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes a stream"
     )
-    keys, values, gates = associations
+    keys, values, gates, sample_weights = associations
     if keys.ndim != 2 or keys.shape[0] != num_agents:
         raise ValueError(
             f"associations.keys must have shape ({num_agents}, dk) at each step, but its shape is {keys.shape};"
@@ -273,7 +330,12 @@ def check_associations(params: Any, associations: Associations, objective: Objec
         raise ValueError(
             f"associations.values must have shape ({num_agents}, dv) at each step, but its shape is {values.shape}"
         )
-    for name, array in (("keys", keys), ("values", values), ("gates", gates)):
+    if sample_weights is not None and sample_weights.shape != (num_agents,):
+        raise ValueError(
+            f"associations.sample_weights must have shape ({num_agents},) at each step, one weight per agent, but its"
+            f" shape is {sample_weights.shape}"
+        )
+    for name, array in associations._asdict().items():
         if array is not None and array.dtype != dtype:
             raise ValueError(
                 f"associations.{name} must have the dtype of params, {dtype}, but it is {array.dtype}; cast one of them"
@@ -287,7 +349,7 @@ def check_associations(params: Any, associations: Associations, objective: Objec
 
 def _check_linear(params: Float[Array, "N dv df"], associations: Associations, objective: Objective) -> None:
     """Raise unless values, features and gates fit the memories (dv, df)."""
-    (num_agents, value_dim, feature_dim), (keys, values, gates) = params.shape, associations
+    (num_agents, value_dim, feature_dim), (keys, values, gates) = params.shape, _seen(associations)
     if values.shape[1] != value_dim:
         raise ValueError(
             f"associations.values must have shape ({num_agents}, {value_dim}) to fit params, but it is {values.shape}"
@@ -312,7 +374,7 @@ def _check_linear(params: Float[Array, "N dv df"], associations: Associations, o
 
 def _check_one_number(params: Any, associations: Associations, objective: MemoryObjective) -> None:
     """Raise unless the loss of one agent's memory and association is one number."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (params, *associations))
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (params, *_seen(associations)))
     loss = jax.eval_shape(objective.value, *one, jax.ShapeDtypeStruct((), dtype_of(params)))
     if getattr(loss, "shape", None) != ():
         raise ValueError(f"objective.value must give one number, but it gives {loss}")
@@ -321,7 +383,7 @@ def _check_one_number(params: Any, associations: Associations, objective: Memory
 def ridge_coefficients(
     objective: Objective, associations: Associations, time: Array, params: Array
 ) -> Float[Array, "#N #dv #df"] | None:
-    """The ridge coefficients D of every association, or None where there are none.
+    """The ridge coefficients s D of every association, which is ``filled``, or None where there are none.
 
     An axis along which they are all the same has length 1: sums over it come first, and whoever needs it broadcasts.
 
@@ -340,4 +402,6 @@ def ridge_coefficients(
     def matrix(gate: Array | None) -> Float[Array, "#dv #df"]:
         return jnp.atleast_2d(jnp.asarray(ridge(gate, step), params.dtype))
 
-    return matrix(None)[None] if associations.gates is None else jax.vmap(matrix)(jnp.asarray(associations.gates))
+    gates = associations.gates
+    coefficients = matrix(None)[None] if gates is None else jax.vmap(matrix)(jnp.asarray(gates))
+    return weigh(associations.sample_weights, coefficients)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from damjax._checks import check_count, check_function, check_gates, check_instance, concrete
+from damjax._checks import check_count, check_function, check_instance
 from damjax._scan import check_loop, scan, warn_if_not_finite
+from damjax.streams import check_ranges
 from damjax.types import Algorithm, Associations, Info, Memories, Observer, Stream
 
 __all__ = ["Trace", "record", "resume", "simulate"]
@@ -81,7 +82,7 @@ def simulate(
 
     Raises:
         ValueError: fields of unequal length, no num_steps for a function, shapes or dtypes that do not meet, gates
-            outside of (0, 1], memories without a common axis of agents.
+            outside of (0, 1], sample weights that are negative or not finite, memories without a common axis of agents.
 
     Warns:
         RuntimeWarning: the memories of some agents, whom it names, ended as NaN or infinity. Under jit and vmap
@@ -162,8 +163,7 @@ def _run(
     else:
         check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
         num_steps = _length(associations, num_steps)
-        if associations.gates is not None and (gates := concrete(associations.gates)) is not None:
-            check_gates("associations.gates", gates)
+        check_ranges("associations.", associations)
         read, slices = None, associations
 
     _check_agents(state.params)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from damjax._arrays import sum_last
 from damjax._checks import (
@@ -21,7 +21,7 @@ from damjax._checks import (
 )
 from damjax.types import ArrayLike, Associations
 
-__all__ = ["LinearModel", "draw_linear_model", "from_arrays", "linear_model", "respond"]
+__all__ = ["LinearModel", "check_ranges", "draw_linear_model", "from_arrays", "linear_model", "respond"]
 
 COARSE = 1e-3  # of the spread of an entry: what rounding may take from it
 
@@ -216,6 +216,8 @@ def from_arrays(
     keys: Float[ArrayLike, "T N dk"],
     values: Float[ArrayLike, "T N dv"],
     gates: Float[ArrayLike, "..."] | None = None,
+    *,
+    sample_weights: Float[ArrayLike, "T N"] | Bool[ArrayLike, "T N"] | None = None,
 ) -> Associations:
     """A stream from the user's own data, checked.
 
@@ -225,6 +227,8 @@ def from_arrays(
         keys: (T, N, dk), finite.
         values: (T, N, dv), finite.
         gates: in (0, 1], shape (T, N), (T, N, dv, 1) or (T, N, 1, df); None without gates.
+        sample_weights: what single associations count, non-negative and finite, or a mask, (T, N); None where all count
+            alike. Those of weight 0 are missing, and their keys, values and gates may be anything, such as NaN.
 
     Returns:
         Associations with a leading T on every field.
@@ -237,30 +241,75 @@ def from_arrays(
         >>> import numpy as np
         >>> from_arrays(np.ones((5, 2, 3), np.float32), np.zeros((5, 2, 4), np.float32)).values.shape
         (5, 2, 4)
+        >>> keys = np.array([[[1.0]], [[np.nan]]])
+        >>> from_arrays(keys, keys, sample_weights=~np.isnan(keys[..., 0])).sample_weights.tolist()
+        [[1.0], [0.0]]
     """
-    fields = {"keys": keys, "values": values} | ({} if gates is None else {"gates": gates})
+    fields = {"keys": keys, "values": values, "gates": gates, "sample_weights": sample_weights}
+    fields = {name: array for name, array in fields.items() if array is not None}
     fields = {name: array if isinstance(array, jax.Array) else np.asarray(array) for name, array in fields.items()}
     for name, array in fields.items():
         if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(f"{name} must hold real numbers, but their dtype is {array.dtype}; use .astype(float)")
-        if name != "gates" and array.ndim != 3:
+        if name in ("keys", "values") and array.ndim != 3:
             raise ValueError(f"{name} must have shape (steps, agents, entries), but its shape is {array.shape}")
         if array.shape[:2] != fields["keys"].shape[:2]:
             raise ValueError(
                 f"{name} must start with the steps and agents of keys, {fields['keys'].shape[:2]}, but its shape is"
                 f" {array.shape}"
             )
+        if name == "sample_weights" and array.ndim != 2:
+            raise ValueError(f"{name} must have shape (steps, agents), but its shape is {array.shape}")
     floats = [array.dtype for array in fields.values() if jnp.issubdtype(array.dtype, jnp.floating)]
     dtype = jax.dtypes.canonicalize_dtype(max(floats, key=lambda dtype: dtype.itemsize, default=float))
     with np.errstate(over="ignore"):  # checked below
         rounded = {name: jnp.asarray(array, dtype) for name, array in fields.items()}
+    stream = Associations(**rounded)
+    missing = _missing(stream)
     for name, array in rounded.items():
-        if not isinstance(array, Tracer):
-            _check_rounding(name, np.asarray(fields[name]), np.asarray(array))
-    return Associations(**rounded)
+        if not isinstance(array, Tracer) and missing is not None:
+            gone = np.zeros_like(missing) if name == "sample_weights" else missing
+            _check_rounding(name, np.asarray(fields[name]), np.asarray(array), gone)
+    check_ranges("", stream)
+    return stream
 
 
-def _check_rounding(name: str, original: np.ndarray, rounded: np.ndarray) -> None:
+def check_ranges(prefix: str, associations: Associations) -> None:
+    """Raise for sample weights or gates of a stream that are out of range, where they are concrete.
+
+    Args:
+        prefix: of the names of the fields in a message.
+        associations: the stream; a NaN among gates is for others to see, and those of missing associations are free.
+
+    Example:
+        >>> check_ranges("stream.", Associations(np.ones((1, 1, 1)), np.ones((1, 1, 1)), None, np.array([[-1.0]])))
+        Traceback (most recent call last):
+        ValueError: stream.sample_weights must be finite and non-negative, but sample_weights[0, 0] is -1.0; ...
+    """
+    weights = None if associations.sample_weights is None else concrete(associations.sample_weights)
+    if weights is not None and np.any(wrong := ~((weights >= 0) & (weights < np.inf))):
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(
+            f"{prefix}sample_weights must be finite and non-negative, but sample_weights[{', '.join(map(str, place))}]"
+            f" is {weights[place]}; give what is missing the weight 0"
+        )
+    missing, gates = _missing(associations), None if associations.gates is None else concrete(associations.gates)
+    if gates is not None and missing is not None:
+        if gates.shape[:2] == missing.shape:  # other shapes are for the first step to see
+            gates = np.array(gates)
+            gates[missing] = 1
+        check_gates(f"{prefix}gates", gates)
+
+
+def _missing(associations: Associations) -> np.ndarray | None:
+    """Which associations of a stream are missing, (T, N); None where the sample weights are traced."""
+    if associations.sample_weights is None:
+        return np.zeros(np.shape(associations.keys)[:2], bool)
+    weights = concrete(associations.sample_weights)
+    return None if weights is None else weights == 0
+
+
+def _check_rounding(name: str, original: np.ndarray, rounded: np.ndarray, missing: np.ndarray) -> None:
     """Raise unless every entry is finite, and only rounding tells it from the user's own in the precision jax has."""
 
     def refuse(wrong: np.ndarray, why: str) -> None:
@@ -273,17 +322,18 @@ def _check_rounding(name: str, original: np.ndarray, rounded: np.ndarray) -> Non
 
     double = "switch on jax_enable_x64"
     exact, kept = original.astype(float), rounded.astype(float)
+    exact[missing] = kept[missing] = 1
     refuse(~np.isfinite(exact), "finite, but {entry} is {original}")
     become = "but {entry} is {original}, which becomes {rounded}"
     changed = f"representable in {rounded.dtype}, {become}; rescale, or {double}"
     refuse(~np.isfinite(kept) | ((kept == 0) & (exact != 0)), changed)
     if np.issubdtype(original.dtype, np.integer):
         refuse(kept != exact, changed)
-    if name == "gates":
-        check_gates(name, kept)
+    if name in ("gates", "sample_weights"):
         return
     # Of Unix seconds, say, single precision keeps one in a hundred.
-    spread = np.ptp(exact, axis=(0, 1)) if exact.size else np.zeros(exact.shape[2:])
+    seen = exact[~missing]
+    spread = np.ptp(seen, axis=0) if seen.size else np.zeros(exact.shape[2:])
     lost = (np.abs(kept - exact) > COARSE * spread) & (spread > 0)
     refuse(
         lost,

@@ -51,17 +51,25 @@ class Associations(NamedTuple):
         values: responses, shape (N, dv).
         gates: forget gates in (0, 1] that broadcast against one memory (dv, df): shape (N,), (N, dv, 1)
             or (N, 1, df). None for objectives without a gate.
+        sample_weights: s >= 0, finite, what single associations count, (N,): the loss of agent m's is s_m f_m wherever
+            a loss, a gradient, a best memory or a bound is asked for. One of weight 0 is missing: it costs and teaches
+            nothing whatever its key, value and gate are, NaN included, and has no derivatives. A traced weight that is
+            negative is NaN. None where all count alike.
 
     Example:
         >>> import jax.numpy as jnp
         >>> stream = Associations(keys=jnp.ones((100, 3, 2)), values=jnp.ones((100, 3, 4)))
         >>> stream.keys.shape, stream.gates is None
         ((100, 3, 2), True)
+        >>> heard = jnp.ones((100, 3)).at[50:, 0].set(0.0)  # from step 51 on agent 0 sees nothing
+        >>> stream._replace(sample_weights=heard).sample_weights.shape
+        (100, 3)
     """
 
     keys: Float[ArrayLike, "*T N dk"]
     values: Float[ArrayLike, "*T N dv"]
     gates: Float[ArrayLike, "..."] | None = None
+    sample_weights: Float[ArrayLike, "*T N"] | None = None
 
 
 class Info(NamedTuple):

@@ -12,6 +12,7 @@ from damjax._checks import check_gates_given, check_instance
 from damjax._laws import check_domain, check_linear_memory, check_objective, num_features
 from damjax.domains import Domain, as_domain
 from damjax.domains.domain import is_finite
+from damjax.evaluation import filled, weigh
 from damjax.objectives import Objective
 from damjax.types import ArrayLike, Associations
 
@@ -22,7 +23,7 @@ class Constants(NamedTuple):
     """What the bounds know of losses and set.
 
     Attributes:
-        lipschitz: L_m >= ||grad f_mt(X)||_F for every t and every X of the set, (N,).
+        lipschitz: L_m >= s_mt ||grad f_mt(X)||_F for every t and every X of the set, (N,).
         diameter: B, the largest distance between two memories of the set, ().
     """
 
@@ -38,7 +39,7 @@ def check_constants(constants: Constants) -> None:
 
 
 def constants(objective: Objective, domain: Domain, associations: Associations) -> Constants:
-    """L_m and B, for every objective on every bounded set.
+    """L_m and B, for every objective on every bounded set; of weighted associations those of s f.
 
     From the smallest ball around the zero memory that holds the set, which a Frobenius ball is itself: DeltaNet
     sup_t (R ||phi|| + ||v||) ||phi||; linear ||v|| ||phi||; gated ||v|| ||phi|| + R max(1 - g); cross-entropy
@@ -70,7 +71,7 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
     """
     check_linear_memory(objective)
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
-    keys, values, gates = jax.tree.map(jnp.asarray, associations)
+    keys, values, gates, sample_weights = jax.tree.map(jnp.asarray, filled(associations))
     if keys.ndim != 3:
         raise ValueError(
             f"associations must be a whole stream with keys (steps, agents, dk), but their shape is {keys.shape}"
@@ -97,7 +98,8 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
 
     times = jnp.arange(1, keys.shape[0] + 1).astype(values.dtype)
     over_agents = jax.vmap(steepest, in_axes=(0, 0, 0, None))
-    return Constants(jnp.max(jax.vmap(over_agents)(keys, values, gates, times), axis=0), domain.width(zeros))
+    slopes = weigh(sample_weights, jax.vmap(over_agents)(keys, values, gates, times))
+    return Constants(jnp.max(slopes, axis=0), domain.width(zeros))
 
 
 def _steepest_corner(

@@ -15,7 +15,7 @@ from damjax._arrays import add_compensated
 from damjax._checks import check_function, check_instance, concrete
 from damjax._laws import check_linear_memory, check_objective, num_features
 from damjax.domains import Domain, with_support
-from damjax.evaluation import ridge_coefficients
+from damjax.evaluation import filled, ridge_coefficients, weigh
 from damjax.hindsight.convex import Comparator
 from damjax.hindsight.quadratic import Moments
 from damjax.hindsight.samples import Samples, samples
@@ -202,7 +202,12 @@ def _reading(associations: Stream, num_steps: int) -> Callable[[Int[Array, ""]],
 
 def _step_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
     check_instance("associations", associations, Associations, "a function of the time gives those of one step")
-    keys, values, _ = jax.tree.map(jnp.asarray, associations)
+    seen = filled(jax.tree.map(jnp.asarray, associations))
+    return weigh(seen.sample_weights, _unweighted_moments(objective, seen._replace(sample_weights=None), time))
+
+
+def _unweighted_moments(objective: Objective, associations: Associations, time: Int[Array, ""]) -> Moments:
+    keys, values = jnp.asarray(associations.keys), jnp.asarray(associations.values)
     _check_laws(objective, keys, values)
     features = jax.vmap(objective.features)(keys)
     step = time.astype(features.dtype)

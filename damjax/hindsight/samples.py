@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from damjax._arrays import contract, pairwise_sum, product, running_sums
 from damjax.domains import Domain, with_support
-from damjax.evaluation import ridge_coefficients
+from damjax.evaluation import filled, ridge_coefficients, weigh
 from damjax.hindsight.convex import Comparator, minimize
 from damjax.objectives import Objective
 from damjax.types import Associations
@@ -30,7 +30,8 @@ class Samples(NamedTuple):
         objective: f, of the kind ``Smooth``.
         features: phi of every cue, (T, N, df).
         values: (T, N, dv).
-        ridge: the sums of D up to every horizon, (H, N, dv, df), an axis of length 1 where they are all the same;
+        sample_weights: s of every association, (T, N); None where all count alike.
+        ridge: the sums of s D up to every horizon, (H, N, dv, df), an axis of length 1 where they are all the same;
             None where there is no ridge part.
         constant: the losses of a memory of zeros, (H, N).
         horizons: the step counts.
@@ -39,6 +40,7 @@ class Samples(NamedTuple):
     objective: Objective
     features: Float[Array, "T N df"]
     values: Float[Array, "T N dv"]
+    sample_weights: Float[Array, "T N"] | None
     ridge: Float[Array, "H #N #dv #df"] | None
     constant: Float[Array, "H N"]
     horizons: list[int]
@@ -54,9 +56,12 @@ class Samples(NamedTuple):
         times = jnp.arange(1, self.values.shape[0] + 1, dtype=jnp.int32)
         of_columns = jax.vmap(lambda time, now: interests.at(time).gather(now), out_axes=1)
         changes = isinstance(interests, SumsOverEpochs)
+        weights = interests.over(times) if changes else jnp.asarray(interests.weights)[:, None]
+        if self.sample_weights is not None:
+            weights = weights * of_columns(times, self.sample_weights)
         return PersonalSamples(
             objective=self.objective,
-            weights=interests.over(times) if changes else jnp.asarray(interests.weights)[:, None],
+            weights=weights,
             features=of_columns(times, self.features),
             values=of_columns(times, self.values),
             ridge=None if self.ridge is None else interests.weighted_sums(self.ridge),
@@ -66,14 +71,14 @@ class Samples(NamedTuple):
 
 
 class PersonalSamples(NamedTuple):
-    """Each agent's losses, F_n(U) = sum_{t <= T} sum_k w_nkt f_kt(U) over the columns k of its interests.
+    """Each agent's losses, F_n(U) = sum_{t <= T} sum_k w_nkt s_kt f_kt(U) over the columns k of its interests.
 
     Attributes:
         objective: f, of the kind ``Smooth``.
-        weights: of each column, (N, T, K); (N, 1, K) where they do not change.
+        weights: w s of each column, (N, T, K); (N, 1, K) where they do not change.
         features: by receiver and column, (N, T, K, df); one row for all receivers where they are all the same.
         values: likewise, (N, T, K, dv).
-        ridge: sums of w D up to every horizon, (H, N, dv, df), or None.
+        ridge: sums of w s D up to every horizon, (H, N, dv, df), or None.
         constant: F_n(0), (H, N).
         horizons: the step counts.
     """
@@ -123,14 +128,16 @@ def samples(objective: Objective, stream: Associations, horizons: list[int]) -> 
         stream: as arrays, every field with a leading T, at least the last horizon.
         horizons: increasing step counts.
     """
+    stream = filled(stream)
     keys, values = jnp.asarray(stream.keys), jnp.asarray(stream.values)
     times = jnp.arange(1, keys.shape[0] + 1, dtype=jnp.int32)
     features = jax.vmap(jax.vmap(objective.features))(keys)
     last = np.array(horizons) - 1
     coefficients = jax.vmap(lambda now, time: ridge_coefficients(objective, now, time, features))(stream, times)
     ridge = jax.tree.map(lambda each: running_sums(each)[last], coefficients)
-    at_zero = _by_sample(objective.loss, jnp.zeros_like(values), values)
-    return Samples(objective, features, values, ridge, running_sums(at_zero)[last], horizons)
+    weights = None if stream.sample_weights is None else jnp.asarray(stream.sample_weights)
+    at_zero = weigh(weights, _by_sample(objective.loss, jnp.zeros_like(values), values))
+    return Samples(objective, features, values, weights, ridge, running_sums(at_zero)[last], horizons)
 
 
 def _by_sample(function: Callable[..., Array], predictions: Array, values: Array) -> Array:

@@ -38,7 +38,7 @@ def draw(rng, name, num_agents):
     weights = interests(rng, num_agents, keep_self=0.6)
     made = case(rng, name, num_agents=num_agents * NUM_CANDIDATES, num_steps=NUM_STEPS, key_dim=2)
     # (T, agents, candidates, ..); gates are one number, a batch has one shape.
-    keys, values, gates = made.stream
+    keys, values, *_ = made.stream
     gates = rng.uniform(0.3, 1, keys.shape[:2]) if made.objective.gated else None
     candidates = jax.tree.map(
         lambda field: np.reshape(field, (NUM_STEPS, num_agents, NUM_CANDIDATES, *np.shape(field)[2:])),
@@ -62,7 +62,7 @@ def choose(objective, weights, greedy, params, candidates, time):
     """Each agent's association: the candidate that costs the agents most with the memories they have, or the first."""
     over_candidates = jax.vmap(objective.value, in_axes=(None, 0, 0, 0, None))
     over_senders = jax.vmap(over_candidates, in_axes=(None, 0, 0, 0, None))
-    cost = jax.vmap(over_senders, in_axes=(0, None, None, None, None))(params, *candidates, time.astype(params.dtype))
+    cost = jax.vmap(over_senders, in_axes=(0, None, None, None, None))(params, *candidates[:3], time.astype(params.dtype))
     worst = jnp.where(greedy, jnp.argmax(jnp.einsum("nm,nmc->mc", weights, cost), axis=1), 0)
     return jax.tree.map(lambda field: jax.vmap(lambda options, pick: options[pick])(field, worst), candidates)
 

@@ -112,7 +112,7 @@ def test_a_memory_in_a_tree_is_the_memory_as_a_matrix():
     """The affine memory is the linear one of cues with a one behind; both go by bins, and one by rings."""
     weights, delays = draw(5)
     problem = case(np.random.default_rng(5), "delta_net", num_agents=4, num_steps=20)
-    keys, values, _ = problem.stream
+    keys, values, *_ = problem.stream
     lifted = damjax.Associations(np.concatenate([keys, np.ones((*keys.shape[:2], 1))], axis=2), values)
     matrix = np.random.default_rng(6).normal(size=(4, values.shape[2], keys.shape[2] + 1))
     tree = {"matrix": jnp.asarray(matrix[..., :-1]), "offset": jnp.asarray(matrix[..., -1])}

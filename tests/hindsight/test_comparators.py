@@ -37,7 +37,7 @@ def total(made):
     times = jnp.arange(1.0, NUM_STEPS + 1)
     over_senders = jax.vmap(made.objective.value, in_axes=(None, 0, 0, 0, None))
     over_time = jax.vmap(over_senders, in_axes=(None, 0, 0, 0, 0))
-    return lambda params, interest: jnp.sum(over_time(params, *made.stream, times) * interest[None])
+    return lambda params, interest: jnp.sum(over_time(params, *made.stream[:3], times) * interest[None])
 
 
 @over_objectives
