@@ -1,9 +1,14 @@
 """Physical networks as networkx graphs on the nodes 0..N-1, and the mixing matrix of consensus."""
 
+import difflib
+import importlib.resources
+import json
+from importlib.resources.abc import Traversable
+
 import networkx as nx
 import numpy as np
 
-from damjax._checks import check_array, check_between, check_count, check_positive
+from damjax._checks import brief, check_array, check_between, check_count, check_positive
 from damjax.types import Graph
 
 __all__ = [
@@ -19,6 +24,8 @@ __all__ = [
     "random_geometric",
     "ring",
     "star",
+    "topologies",
+    "topology",
 ]
 
 # Ten agents, thirteen links, diameter four: a ring of six with a chord, and a second loop beside it. Long routes
@@ -145,6 +152,65 @@ def erdos_renyi(num_agents: int, probability: float, seed: int) -> Graph:
     return _with_positions(
         _connected(graph, f"erdos_renyi({num_agents}, {probability}, seed={seed})", "a larger probability")
     )
+
+
+def topologies() -> tuple[str, ...]:
+    """The names of the real networks that ``topology`` knows, 203 of them, of 3 to 143 nodes.
+
+    Raises:
+        ImportError: the extra ``recall`` is not installed.
+
+    Example:
+        >>> len(topologies()), topologies()[:3]
+        (203, ('Aarnet', 'Abilene', 'Abvt'))
+    """
+    files = (file.name for file in _topology_zoo().iterdir())
+    return tuple(sorted(name.removesuffix(".json") for name in files if name.endswith(".json")))
+
+
+def topology(name: str) -> Graph:
+    """A real network from the Internet Topology Zoo, as the package topohub ships it: connected, one link a pair.
+
+    Node attributes are ``name``, of the place, and ``pos``, its longitude and latitude; ``length`` of a link is the
+    distance between its ends in kilometres.
+
+    Args:
+        name: one of ``topologies()``, such as "Abilene".
+
+    Raises:
+        ValueError: an unknown name.
+        ImportError: the extra ``recall`` is not installed.
+
+    Example:
+        >>> abilene = topology("Abilene")
+        >>> abilene.number_of_nodes(), abilene.number_of_edges(), nx.diameter(abilene), abilene.nodes[3]["name"]
+        (11, 14, 5, 'Seattle')
+
+    Source: S. Knight et al., "The Internet Topology Zoo", IEEE JSAC 2011; P. Jurkiewicz, TopoHub, SoftwareX 2023.
+    """
+    if name not in (names := topologies()):
+        like = difflib.get_close_matches(str(name), names) or names[:3]
+        raise ValueError(
+            f"name must be one of topologies(), such as {', '.join(map(repr, like))}, but it is {brief(repr(name))}"
+        )
+    network = json.loads((_topology_zoo() / f"{name}.json").read_text(encoding="utf-8"))
+    numbers = {node["id"]: number for number, node in enumerate(network["nodes"])}  # the ids have gaps
+    graph = nx.Graph()
+    graph.add_nodes_from(
+        (numbers[node["id"]], {"name": node["name"], "pos": tuple(node["pos"])}) for node in network["nodes"]
+    )
+    graph.add_edges_from(
+        (numbers[link["source"]], numbers[link["target"]], {"length": link["dist"]}) for link in network["edges"]
+    )
+    return graph
+
+
+def _topology_zoo() -> Traversable:
+    """The folder of its files: topohub's own reader leaves each one open."""
+    try:
+        return importlib.resources.files("topohub") / "data" / "topozoo"
+    except ImportError as error:
+        raise ImportError("real networks need topohub; install it with: pip install 'damjax[recall]'") from error
 
 
 def failing_links(graph: Graph, probability: float, *, num_epochs: int, seed: int) -> list[Graph]:

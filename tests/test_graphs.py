@@ -1,5 +1,7 @@
 """Networks and the mixing matrix."""
 
+import sys
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ MAKERS = {
     "random_geometric": lambda: graphs.random_geometric(15, 0.5, seed=1),
     "erdos_renyi": lambda: graphs.erdos_renyi(15, 0.4, seed=1),
     "one": lambda: graphs.ring(1),
+    "Abilene": lambda: graphs.topology("Abilene"),
+    "Geant2012": lambda: graphs.topology("Geant2012"),
 }
 
 
@@ -52,6 +56,43 @@ def test_bad_input():
         graphs.metropolis_weights(nx.Graph([("a", "b")]))
     with pytest.raises(ValueError, match=r"agents \[1\] have one"):
         graphs.metropolis_weights(nx.Graph([(0, 1), (1, 1)]))
+
+
+def test_every_real_network_is_connected_and_numbered():
+    names = graphs.topologies()
+    assert len(set(names)) == 203
+    for name in names:
+        graph = graphs.topology(name)
+        assert list(graph.nodes) == list(range(len(graph)))
+        assert nx.is_connected(graph)
+        assert nx.number_of_selfloops(graph) == 0
+        assert len(nx.get_node_attributes(graph, "name")) == len(graph)
+
+
+def test_a_real_network_lies_where_its_places_are():
+    """Links of the known network between known places, as long as the arcs of a sphere of 6371 km between them."""
+    abilene = graphs.topology("Abilene")
+    names = nx.get_node_attributes(abilene, "name")
+    assert {frozenset((names[n], names[m])) for n, m in abilene.edges} >= {
+        frozenset({"Seattle", "Denver"}),
+        frozenset({"New York", "Chicago"}),
+        frozenset({"Houston", "Atlanta"}),
+    }
+    for n, m, length in abilene.edges.data("length"):
+        (east_n, north_n), (east_m, north_m) = (np.radians(abilene.nodes[node]["pos"]) for node in (n, m))
+        cosine = np.sin(north_n) * np.sin(north_m) + np.cos(north_n) * np.cos(north_m) * np.cos(east_n - east_m)
+        np.testing.assert_allclose(length, 6371 * np.arccos(cosine), rtol=0.01)
+
+
+def test_unknown_networks_and_no_networks(monkeypatch):
+    with pytest.raises(ValueError, match=r"name must be one of topologies\(\), such as 'Abilene', .*it is 'Abilen'"):
+        graphs.topology("Abilen")
+    with pytest.raises(ValueError, match=r"such as 'Aarnet', 'Abilene', 'Abvt', but it is '\.\./sndlib/polska'"):
+        graphs.topology("../sndlib/polska")
+    monkeypatch.setitem(sys.modules, "topohub", None)
+    for call in (graphs.topologies, lambda: graphs.topology("Abilene")):
+        with pytest.raises(ImportError, match=r"pip install 'damjax\[recall\]'"):
+            call()
 
 
 def test_networks_that_change():
