@@ -29,7 +29,8 @@ def check_linear_memory(objective: Any) -> None:
         raise ValueError(
             f"objective must be one of linear memories, a damjax.objectives.Objective, where a best memory or a bound"
             f" on the slope is asked for, but it is {brief(objective)}, of whose loss nothing is known but values and"
-            f" gradients; measure its runs by damjax.regret.personalized_losses"
+            f" gradients; damjax.regret.regret_against compares its losses with those of full-information OGD on the"
+            f" same seeds, damjax.hindsight.best_fit finds the best of several offline fits"
         )
 
 

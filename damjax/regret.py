@@ -24,7 +24,14 @@ from damjax.types import ArrayLike, Associations, Horizons, Info, Observer, Stre
 from damjax.weights.epochs import EpochWeights, changing_interests
 from damjax.weights.interests import Weights
 
-__all__ = ["observe_losses", "personalized_losses", "recovery_time", "static_regret", "step_losses"]
+__all__ = [
+    "observe_losses",
+    "personalized_losses",
+    "recovery_time",
+    "regret_against",
+    "static_regret",
+    "step_losses",
+]
 
 GAP_SHARE = 1e-3  # of the regret: what a comparator may leave undecided before static_regret says so
 EXACT = 1e-6  # of the losses: less is not worth a word, however small the regret
@@ -182,6 +189,45 @@ def static_regret(
     regret = cumulative - best.loss
     _warn_if_inexact(best.gap, regret, jnp.abs(loss_at_zero) + jnp.abs(best.loss), steps)
     return regret
+
+
+def regret_against(
+    losses: Float[ArrayLike, "T N"], reference: Float[ArrayLike, "T N"], horizons: Horizons
+) -> Float[Array, "H N"]:
+    """How much more a run has cost than another on the same associations: what there is where no best memory is known.
+
+        sum_{t <= T} [ sum_m w_nm f_mt(X_nt) - sum_m w_nm f_mt(Y_nt) ],   Y_nt the memories of the other run
+
+    For memories that are not convex, of which no theorem bounds the regret: the customary reference is ``damjax.ogd``
+    with full information, from the same first memories on the same seeds, so that the difference is what delays and
+    missing information cost.
+
+    Args:
+        losses: personalised losses of the run, (T, N), from ``observe_losses``.
+        reference: those of the other one, (T, N).
+        horizons: increasing step counts, at most T, (H,), concrete.
+
+    Returns:
+        (H, N); negative where the run was the better one.
+
+    Raises:
+        ValueError: losses of different shapes, horizons beyond the runs.
+
+    Example:
+        >>> regret_against(jnp.full((4, 1), 3.0), jnp.full((4, 1), 2.0), [2, 4]).tolist()
+        [[2.0], [4.0]]
+    """
+    steps = checked_horizons(horizons)
+    for name, series in (("losses", losses), ("reference", reference)):
+        check_array(name, series, "T N")
+    if np.shape(losses) != np.shape(reference):
+        raise ValueError(
+            f"reference must be losses of as many steps and agents, {np.shape(losses)}, but its shape is"
+            f" {np.shape(reference)}"
+        )
+    if steps[-1] > np.shape(losses)[0]:
+        raise ValueError(f"horizons must be at most the {np.shape(losses)[0]} steps of losses, but one is {steps[-1]}")
+    return running_sums(jnp.asarray(losses) - jnp.asarray(reference))[np.array(steps) - 1]
 
 
 def recovery_time(

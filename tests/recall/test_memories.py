@@ -267,6 +267,7 @@ def test_a_matrix_keeps_its_regret_and_its_bound():
     assert (regret <= damjax.bounds.weighted_delay(WEIGHTS, delays, constants, scale=scale, horizon=T)).all()
 
 
+@pytest.mark.usefixtures("untyped")
 def test_a_memory_that_is_no_matrix_has_no_regret_and_is_told_what_there_is():
     objective = ALL["mlp"]().objective()
     with pytest.raises(ValueError, match=r"regret_against.*best_fit"):
