@@ -8,8 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from damjax._checks import check_count, check_function, check_instance
 from damjax._scan import check_loop, scan, warn_if_not_finite
-from damjax.streams import check_ranges
-from damjax.types import Algorithm, Associations, Info, Memories, Observer, Stream
+from damjax.types import Algorithm, Associations, Info, Memories, Observer, Stream, check_ranges
 
 __all__ = ["Trace", "record", "resume", "simulate"]
 

@@ -14,14 +14,13 @@ from damjax._checks import (
     check_array,
     check_between,
     check_count,
-    check_gates,
     check_positive,
     concrete,
     float_dtype,
 )
-from damjax.types import ArrayLike, Associations
+from damjax.types import ArrayLike, Associations, check_ranges, missing_ones
 
-__all__ = ["LinearModel", "check_ranges", "draw_linear_model", "from_arrays", "linear_model", "respond"]
+__all__ = ["LinearModel", "draw_linear_model", "from_arrays", "linear_model", "respond"]
 
 COARSE = 1e-3  # of the spread of an entry: what rounding may take from it
 
@@ -245,8 +244,8 @@ def from_arrays(
         >>> from_arrays(keys, keys, sample_weights=~np.isnan(keys[..., 0])).sample_weights.tolist()
         [[1.0], [0.0]]
     """
-    fields = {"keys": keys, "values": values, "gates": gates, "sample_weights": sample_weights}
-    fields = {name: array for name, array in fields.items() if array is not None}
+    optional = {"gates": gates, "sample_weights": sample_weights}
+    fields = {"keys": keys, "values": values} | {name: it for name, it in optional.items() if it is not None}
     fields = {name: array if isinstance(array, jax.Array) else np.asarray(array) for name, array in fields.items()}
     for name, array in fields.items():
         if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
@@ -265,48 +264,13 @@ def from_arrays(
     with np.errstate(over="ignore"):  # checked below
         rounded = {name: jnp.asarray(array, dtype) for name, array in fields.items()}
     stream = Associations(**rounded)
-    missing = _missing(stream)
+    missing = missing_ones(stream)
     for name, array in rounded.items():
         if not isinstance(array, Tracer) and missing is not None:
             gone = np.zeros_like(missing) if name == "sample_weights" else missing
             _check_rounding(name, np.asarray(fields[name]), np.asarray(array), gone)
     check_ranges("", stream)
     return stream
-
-
-def check_ranges(prefix: str, associations: Associations) -> None:
-    """Raise for sample weights or gates of a stream that are out of range, where they are concrete.
-
-    Args:
-        prefix: of the names of the fields in a message.
-        associations: the stream; a NaN among gates is for others to see, and those of missing associations are free.
-
-    Example:
-        >>> check_ranges("stream.", Associations(np.ones((1, 1, 1)), np.ones((1, 1, 1)), None, np.array([[-1.0]])))
-        Traceback (most recent call last):
-        ValueError: stream.sample_weights must be finite and non-negative, but sample_weights[0, 0] is -1.0; ...
-    """
-    weights = None if associations.sample_weights is None else concrete(associations.sample_weights)
-    if weights is not None and np.any(wrong := ~((weights >= 0) & (weights < np.inf))):
-        place = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(
-            f"{prefix}sample_weights must be finite and non-negative, but sample_weights[{', '.join(map(str, place))}]"
-            f" is {weights[place]}; give what is missing the weight 0"
-        )
-    missing, gates = _missing(associations), None if associations.gates is None else concrete(associations.gates)
-    if gates is not None and missing is not None:
-        if gates.shape[:2] == missing.shape:  # other shapes are for the first step to see
-            gates = np.array(gates)
-            gates[missing] = 1
-        check_gates(f"{prefix}gates", gates)
-
-
-def _missing(associations: Associations) -> np.ndarray | None:
-    """Which associations of a stream are missing, (T, N); None where the sample weights are traced."""
-    if associations.sample_weights is None:
-        return np.zeros(np.shape(associations.keys)[:2], bool)
-    weights = concrete(associations.sample_weights)
-    return None if weights is None else weights == 0
 
 
 def _check_rounding(name: str, original: np.ndarray, rounded: np.ndarray, missing: np.ndarray) -> None:

@@ -8,6 +8,8 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from damjax._checks import check_gates, concrete
+
 __all__ = [
     "Algorithm",
     "ArrayLike",
@@ -21,6 +23,8 @@ __all__ = [
     "Schedule",
     "Signal",
     "Stream",
+    "check_ranges",
+    "missing_ones",
 ]
 
 T = TypeVar("T")
@@ -119,3 +123,38 @@ Stream = Signal[Associations]
 
 
 Observer = Callable[[Any, Associations, Info], Any]
+
+
+def check_ranges(prefix: str, associations: Associations) -> None:
+    """Raise for sample weights or gates of a stream that are out of range, where they are concrete.
+
+    Args:
+        prefix: of the names of the fields in a message.
+        associations: the stream; a NaN among gates is for others to see, and those of missing associations are free.
+
+    Example:
+        >>> check_ranges("stream.", Associations(np.ones((1, 1, 1)), np.ones((1, 1, 1)), None, np.array([[-1.0]])))
+        Traceback (most recent call last):
+        ValueError: stream.sample_weights must be finite and non-negative, but sample_weights[0, 0] is -1.0; ...
+    """
+    weights = None if associations.sample_weights is None else concrete(associations.sample_weights)
+    if weights is not None and np.any(wrong := ~((weights >= 0) & (weights < np.inf))):
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(
+            f"{prefix}sample_weights must be finite and non-negative, but sample_weights[{', '.join(map(str, place))}]"
+            f" is {weights[place]}; give what is missing the weight 0"
+        )
+    missing, gates = missing_ones(associations), None if associations.gates is None else concrete(associations.gates)
+    if gates is not None and missing is not None:
+        if gates.shape[:2] == missing.shape:  # other shapes are for the first step to see
+            gates = np.array(gates)
+            gates[missing] = 1
+        check_gates(f"{prefix}gates", gates)
+
+
+def missing_ones(associations: Associations) -> np.ndarray | None:
+    """Which associations of a stream are missing, (T, N); None where the sample weights are traced."""
+    if associations.sample_weights is None:
+        return np.zeros(np.shape(associations.keys)[:2], bool)
+    weights = concrete(associations.sample_weights)
+    return None if weights is None else weights == 0
