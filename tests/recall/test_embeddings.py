@@ -90,10 +90,12 @@ def test_static_embeddings_need_no_network_and_leave_the_root_logger(monkeypatch
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     for name in [name for name in sys.modules if name.partition(".")[0] == "wordllama"]:
         monkeypatch.delitem(sys.modules, name)
-    handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
+    root = logging.getLogger()
+    level = root.level
+    monkeypatch.setattr(root, "handlers", [])  # as outside of pytest
     assert static_embeddings(128)(["a word"]).shape == (1, 128)
-    assert logging.getLogger().handlers == handlers
-    assert logging.getLogger().level == level
+    assert root.handlers == []
+    assert root.level == level
 
 
 def test_without_the_extra(monkeypatch):

@@ -105,7 +105,7 @@ def test_bad_texts(untyped, build, message):
 def test_a_text_is_parted_at_empty_lines_and_after_first_sentences(tmp_path):
     path = tmp_path / "letters.txt"
     path.write_bytes(
-        "\ufeffA HEADING\r\n\r\nThe rose wants sun, i.e. a wall.\r\nÄnd water! Much.\r\n \t\r\n\r\nWhy? Because."
+        "\ufeffThe rose wants sun, i.e. a wall.\r\nÄnd water! Much.\r\n \t\r\n\r\nA HEADING\r\n\r\nWhy? Because."
         "\n\nOne sentence only.\n\nAgain why? Because.\n".encode()
     )
     assert read_text(path) == [
