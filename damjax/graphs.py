@@ -188,7 +188,8 @@ def topology(name: str) -> Graph:
 
     Source: S. Knight et al., "The Internet Topology Zoo", IEEE JSAC 2011; P. Jurkiewicz, TopoHub, SoftwareX 2023.
     """
-    if name not in (names := topologies()):
+    names = topologies()
+    if not isinstance(name, str) or name not in names:
         like = difflib.get_close_matches(str(name), names) or names[:3]
         raise ValueError(
             f"name must be one of topologies(), such as {', '.join(map(repr, like))}, but it is {brief(repr(name))}"

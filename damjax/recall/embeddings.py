@@ -101,6 +101,7 @@ def static_embeddings(dim: int = 256) -> Embedder:
 
     Source: L. Miller, WordLlama, github.com/dleemiller/WordLlama, MIT licence.
     """
+    check_count("dim", dim)
     if dim not in STATIC_DIMS:
         raise ValueError(f"dim must be one of {', '.join(map(str, STATIC_DIMS))}, but it is {brief(dim)}")
     model = _wordllama(dim)

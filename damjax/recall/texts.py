@@ -14,6 +14,7 @@ from damjax._checks import (
     brief,
     check_array,
     check_count,
+    check_function,
     check_instance,
     check_row_stochastic,
     check_square,
@@ -96,6 +97,7 @@ def documents(
     check_instance("corpus", corpus, Corpus, "installed_libraries() collects one, from_texts makes one of your own")
     check_count("key_dim", key_dim)
     check_count("value_dim", value_dim)
+    check_function("embedding", embedding, "dim", "damjax.recall.hashed_ngrams is one")
     return from_arrays(
         key,
         embedding(key_dim)(corpus.titles),
@@ -193,6 +195,8 @@ def read_text(path: str | PathLike[str]) -> list[Document]:
         ...     read_text(path)
         [('Rings have cycles.', 'Trees have none.'), ('One.', 'Two. Three.')]
     """
+    if not isinstance(path, str | PathLike):
+        raise ValueError(f"path must name a text file, but it is {brief(path)}")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -229,10 +233,10 @@ def split_evenly(documents: Sequence[Document], num_agents: int) -> dict[str, li
         {'agent 0': 3, 'agent 1': 2}
     """
     check_count("num_agents", num_agents)
-    if len(documents) < num_agents:
+    if isinstance(documents, str) or not isinstance(documents, Sequence) or len(documents) < num_agents:
         raise ValueError(
-            f"documents must be at least as many as agents, {num_agents}, but there are {len(documents)}; take fewer"
-            f" agents, or a longer text"
+            f"documents must be a list of (title, body) pairs, as many as the {num_agents} agents or more, but it is"
+            f" {brief(documents)}; take fewer agents, or a longer text"
         )
     stretches = np.array_split(np.arange(len(documents)), num_agents)
     return {f"agent {agent}": [documents[row] for row in rows] for agent, rows in enumerate(stretches)}

@@ -93,7 +93,10 @@ def test_interests_of_own_texts():
         (lambda: from_texts(TEXTS, interests=np.ones((2, 2))), "interests must be row-stochastic"),
         (lambda: documents(key(), TEXTS, num_steps=3), "corpus must be of type Corpus"),  # pyright: ignore[reportArgumentType]
         (lambda: documents(key(), from_texts(TEXTS), num_steps=3, key_dim=0), "key_dim must be a positive integer"),
-        (lambda: split_evenly([("a", "b")], 2), "documents must be at least as many as agents, 2, but there are 1"),
+        (lambda: split_evenly([("a", "b")], 2), "as many as the 2 agents or more, but it is [('a', 'b')]"),
+        (lambda: split_evenly("a text", 2), "documents must be a list of (title, body) pairs"),  # pyright: ignore[reportArgumentType]
+        (lambda: read_text(None), "path must name a text file, but it is None"),  # pyright: ignore[reportArgumentType]
+        (lambda: documents(key(), from_texts(TEXTS), num_steps=3, embedding="x"), "embedding must be a function of"),  # pyright: ignore[reportArgumentType]
         (lambda: split_evenly([("a", "b")], 0), "num_agents must be a positive integer"),
     ],
 )
