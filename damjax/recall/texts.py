@@ -68,8 +68,8 @@ def documents(
     A key is the embedding of a title, a value that of a body, and all bodies are candidates; see ``from_arrays`` for
     what an agent sees and is asked. Titles are embedded together, and so are bodies.
 
-    Embedding runs on the host and costs some three seconds per thousand documents. Under ``jax.jit`` and ``jax.vmap`` over
-    keys it is done once; a program that is compiled again and again had better embed beforehand, and call
+    Embedding runs on the host and takes some two seconds per thousand documents. Under ``jax.jit`` and ``jax.vmap``
+    over keys it is done once; a program that is compiled again and again had better embed beforehand, and call
     ``from_arrays``.
 
     Args:
