@@ -26,6 +26,8 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "marker": "^", "linestyle": "-."},
     {"color": "#009E73", "marker": "D", "linestyle": ":"},
     {"color": "#CC79A7", "marker": "v", "linestyle": (0, (6, 2))},
+    {"color": "#D55E00", "marker": "P", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+    {"color": "#56B4E9", "marker": "X", "linestyle": (0, (1, 1))},
 )
 RC: dict[str, Any] = {
     "font.size": 9,
