@@ -7,6 +7,7 @@ is the better program and the smaller one.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,20 +21,85 @@ MAX_UNROLLED_TERMS = 32
 FULL = jax.lax.Precision.HIGHEST
 
 
-def predictions(params: Float[Array, "N dv df"], features: Float[Array, "M df"]) -> Float[Array, "N M dv"]:
-    """Every memory recalls every cue: entry [n, m] is X_n phi_m."""
-    if features.shape[1] > MAX_UNROLLED_TERMS:
-        return jnp.einsum("nij,mj->nmi", params, features, precision=FULL)
-    return _sum([params[:, None, :, j] * features[None, :, None, j] for j in range(features.shape[1])])
+def check_heads(heads: tuple[int, ...], value_dim: int) -> None:
+    """Raise unless every head has as many rows of a memory as any other."""
+    if value_dim % math.prod(heads):
+        raise ValueError(
+            f"values must have a multiple of {heads[0]} entries dv, as many for each head, but they have {value_dim};"
+            f" choose another number of heads or pad the values"
+        )
 
 
-def sum_outer(weighted: Float[Array, "N M dv"], features: Float[Array, "#N M df"]) -> Float[Array, "N dv df"]:
+def by_head(rows: Float[Array, "..."], heads: tuple[int, ...], axis: int) -> Float[Array, "..."]:
+    """An axis of dv entries, as the rows of a memory, as (H, dv / H) where ``heads`` is (H,), as it is where ()."""
+    check_heads(heads, rows.shape[axis])
+    place = axis % rows.ndim
+    each = rows.shape[place] // math.prod(heads)
+    return rows.reshape(*rows.shape[:place], *heads, each, *rows.shape[place + 1 :])
+
+
+def joined(blocks: Float[Array, "..."], heads: tuple[int, ...], axis: int) -> Float[Array, "..."]:
+    """The axes (H, dv / H), the first of them at ``axis``, as one of dv entries: what ``by_head`` has taken apart."""
+    ends = axis + 1 + len(heads)
+    return blocks.reshape(*blocks.shape[:axis], math.prod(blocks.shape[axis:ends]), *blocks.shape[ends:])
+
+
+def recall(params: Float[Array, "dv df"], features: Float[Array, "*heads df"]) -> Float[Array, "dv"]:
+    """X phi; of several heads X_h phi_h, one behind the other.
+
+    Example:
+        >>> recall(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])).tolist()
+        [1.0, 4.0]
+    """
+    heads = features.shape[:-1]
+    blocks = by_head(params, heads, 0)
+    return joined(jnp.einsum("...ij,...j->...i", blocks, features, precision=FULL), heads, 0)
+
+
+def outer(residuals: Float[Array, "*batch dv"], features: Float[Array, "..."]) -> Float[Array, "*batch dv df"]:
+    """r phi'; of several heads r_h phi_h', one below the other.
+
+    Args:
+        residuals: r.
+        features: phi, (*batch, df), or (*batch, H, df) of several heads.
+
+    Example:
+        >>> outer(jnp.array([5.0, 6.0]), jnp.array([[1.0, 0.0], [0.0, 1.0]])).tolist()
+        [[5.0, 0.0], [0.0, 6.0]]
+    """
+    place = residuals.ndim - 1
+    heads = features.shape[place:-1]
+    return joined(by_head(residuals, heads, place)[..., :, None] * features[..., None, :], heads, place)
+
+
+def squared_outer(residuals: Float[Array, "*batch dv"], features: Float[Array, "..."]) -> Float[Array, "*batch"]:
+    """||r phi'||^2, with arguments as of ``outer``, without the outer product."""
+    heads = features.shape[residuals.ndim - 1 : -1]
+    squares = jnp.sum(by_head(residuals, heads, -1) ** 2, axis=-1) * jnp.sum(features**2, axis=-1)
+    return jnp.sum(squares, axis=-1) if heads else squares
+
+
+def predictions(params: Float[Array, "N dv df"], features: Float[Array, "M *heads df"]) -> Float[Array, "N M dv"]:
+    """Every memory recalls every cue: entry [n, m] is X_n phi_m, as of ``recall``."""
+    heads, num_features = features.shape[1:-1], features.shape[-1]
+    blocks = by_head(params, heads, 1)
+    if num_features > MAX_UNROLLED_TERMS:
+        each = jnp.einsum("n...ij,m...j->nm...i", blocks, features, precision=FULL)
+    else:
+        each = _sum([blocks[:, None, ..., j] * features[None, ..., None, j] for j in range(num_features)])
+    return joined(each, heads, 2)
+
+
+def sum_outer(weighted: Float[Array, "N M dv"], features: Float[Array, "#N M *heads df"]) -> Float[Array, "N dv df"]:
     """Each agent's sum of rank-one gradients, of residuals that carry their weights: sum_m (w_nm r_nm) phi_nm'."""
-    num_agents, num_senders, _ = weighted.shape
+    (num_agents, num_senders, _), heads = weighted.shape, features.shape[2:-1]
+    blocks = by_head(weighted, heads, 2)
     if num_senders > MAX_UNROLLED_TERMS:
-        features = jnp.broadcast_to(features, (num_agents, num_senders, features.shape[2]))
-        return jnp.einsum("nmi,nmj->nij", weighted, features, precision=FULL)
-    return _sum([weighted[:, m, :, None] * features[:, m, None, :] for m in range(num_senders)])
+        features = jnp.broadcast_to(features, (num_agents, num_senders, *features.shape[2:]))
+        each = jnp.einsum("nm...i,nm...j->n...ij", blocks, features, precision=FULL)
+    else:
+        each = _sum([blocks[:, m, ..., :, None] * features[:, m, ..., None, :] for m in range(num_senders)])
+    return joined(each, heads, 1)
 
 
 def product(*matrices: ArrayLike) -> Array:

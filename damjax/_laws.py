@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from damjax import domains
-from damjax._arrays import norm, promoting
+from damjax._arrays import check_heads, norm, promoting
 from damjax._checks import brief, concrete
 from damjax.domains import Domain, as_domain, has_support
 from damjax.objectives import General, Objective, as_objective
@@ -35,14 +35,17 @@ def check_linear_memory(objective: Any) -> None:
 
 
 def num_features(objective: Objective, shape: tuple[int, ...], dtype: jax.typing.DTypeLike) -> int:
-    """df of one cue's features, or a ValueError where they are no vector of the cue's dtype."""
+    """df of one cue's features, or a ValueError where they are no vector of the cue's dtype, or none for each head."""
     features = jax.eval_shape(objective.features, jax.ShapeDtypeStruct(shape, dtype))
-    if getattr(features, "ndim", None) != 1 or features.dtype != dtype:
+    leading = np.shape(features)[:-1] if getattr(features, "ndim", 0) else None
+    if leading != objective.heads or features.dtype != dtype:
+        expected = "a vector (df,)" if not objective.heads else f"a row for each head, ({objective.heads[0]}, df),"
+        fix = "; damjax.features.MultiHead(num_heads, function) is a map of several heads" if leading else ""
         raise ValueError(
-            f"objective.features must map a cue {shape} to a vector (df,) of its dtype, {np.dtype(dtype)}, but it gives"
-            f" {_described(features)}"
+            f"objective.features must map a cue {shape} to {expected} of its dtype, {np.dtype(dtype)}, but it gives"
+            f" {_described(features)}{fix}"
         )
-    return features.shape[0]
+    return features.shape[-1]
 
 
 def check_objective(objective: Objective, value_dim: int, dtype: jax.typing.DTypeLike) -> None:
@@ -51,6 +54,7 @@ def check_objective(objective: Objective, value_dim: int, dtype: jax.typing.DTyp
     It is tried at two predictions and times and at the value (1, 0, .., 0), which is a class, a distribution and of
     norm 1, whatever else the loss may assume of values.
     """
+    check_heads(objective.heads, value_dim)
     if _is_our_objective(objective):
         return
     first, second = np.random.default_rng(0).normal(size=(2, value_dim))

@@ -13,7 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._arrays import beside, dtype_of, root, stored, sum_last, zero_unweighted
+from damjax._arrays import (
+    beside,
+    check_heads,
+    dtype_of,
+    outer,
+    root,
+    squared_outer,
+    stored,
+    sum_last,
+    zero_unweighted,
+)
 from damjax._checks import check_array, check_gates_given, check_instance
 from damjax._laws import check_objective, num_features
 from damjax.objectives import MemoryObjective, Objective
@@ -24,7 +34,7 @@ __all__ = ["GeneralPairs", "Pairs", "RankOnePairs", "filled", "pairs", "ridge_co
 
 
 class RankOnePairs(NamedTuple):
-    """Pairs of linear memories (dv, df), whose gradients are r phi' + D * X.
+    """Pairs of linear memories (dv, df), whose gradients are r phi' + D * X; head by head where there are several.
 
     Attributes:
         objective: the memory loss f.
@@ -40,7 +50,9 @@ class RankOnePairs(NamedTuple):
     associations: Associations
     time: Int[Array, ""]
 
-    def features_and(self, function: Callable[..., Array]) -> tuple[Float[Array, "N df"], Float[Array, "N K *item"]]:
+    def features_and(
+        self, function: Callable[..., Array]
+    ) -> tuple[Float[Array, "N *heads df"], Float[Array, "N K *item"]]:
         """Finite features of every cue, and s times a loss or a residual of every prediction, (N, K, ..).
 
         Args:
@@ -52,7 +64,7 @@ class RankOnePairs(NamedTuple):
         values = interests.gather(jnp.asarray(associations.values))
         results = _over_pairs(function, predictions, values, self.time.astype(self.params.dtype))
         # A cue with a NaN spoils every result of it, and the sums of those who want it, and no other sum. Zero or NaN:
-        spoiled = interests.gather(sum_last(0 * features))
+        spoiled = interests.gather(sum_last((0 * features).reshape(len(features), -1)))
         results = results + beside(spoiled, results)
         return jnp.where(jnp.isfinite(features), features, 0), weigh(_by_pair(interests, associations), results)
 
@@ -74,11 +86,10 @@ class RankOnePairs(NamedTuple):
 
     def gradients(self) -> Float[Array, "N K dv df"]:
         """s_k grad f_k(X_n), one by one."""
-        residuals, cues = self.factors()
-        gradients, shrinkage = residuals[..., :, None] * cues[..., None, :], self.shrinkage()
+        gradients, shrinkage = outer(*self.factors()), self.shrinkage()
         return gradients if shrinkage is None else gradients + shrinkage
 
-    def factors(self) -> tuple[Float[Array, "N K dv"], Float[Array, "#N K df"]]:
+    def factors(self) -> tuple[Float[Array, "N K dv"], Float[Array, "#N K *heads df"]]:
         """The two factors of the rank-one part, s r and phi; one row of phi where all receivers ask the same."""
         features, residuals = self.features_and(self.objective.residual)
         return residuals, self.interests.gather(features)
@@ -96,17 +107,16 @@ class RankOnePairs(NamedTuple):
         if self.objective.ridge is not None:
             return stored(weigh, weights, self.gradients(), time=self.time)
 
-        def outer(weights: Array, residuals: Array, cues: Array) -> Array:
-            return weigh(weights, residuals)[..., :, None] * cues[..., None, :]
+        def weighted(weights: Array, residuals: Array, cues: Array) -> Array:
+            return outer(weigh(weights, residuals), cues)
 
-        return stored(outer, weights, *self.factors(), time=self.time)
+        return stored(weighted, weights, *self.factors(), time=self.time)
 
     def gradient_norms(self) -> Float[Array, "N K"]:
         """||grad f_k(X_n)||, one by one."""
         if self.objective.ridge is not None:
             return root(jnp.sum(self.gradients() ** 2, axis=(-2, -1)))
-        residuals, cues = self.factors()
-        return root(jnp.sum(residuals**2, axis=-1) * jnp.sum(cues**2, axis=-1))
+        return root(squared_outer(*self.factors()))
 
     def _ridge(self) -> Float[Array, "#N #dv #df"] | None:
         return ridge_coefficients(self.objective, self.associations, self.time, self.params)
@@ -301,6 +311,7 @@ def check_params(objective: Objective | MemoryObjective, params: Any, num_agents
                 + (f" its shape is {shapes[0]}" if is_array else f" it is a {type(params).__name__}")
             )
         check_array("params", params, "N dv df")
+        check_heads(objective.heads, shapes[0][1])
     elif not leaves or any(shape[:1] != (num_agents,) for shape in shapes):
         raise ValueError(
             f"params must hold one memory per agent, every leaf with a leading {num_agents}, but their shapes are"

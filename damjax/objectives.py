@@ -4,6 +4,10 @@ An ``Objective`` of a linear memory has the form f_t(X) = l(X phi(k), v, t) + 1/
 r phi(k)' + D * X with r = dl/dz at z = X phi(k): the first part is rank one, which is why agents exchange r and phi
 instead of matrices.
 
+With a ``damjax.features.MultiHead`` map the memory has H heads: X is one array (dv, df), the block X_h of head h its
+rows h dv/H, .., (h+1) dv/H - 1, and z = (X_1 phi_1(k), .., X_H phi_H(k)), one head behind the other. Of the gradient
+that block is r_h phi_h(k)'. Wherever X phi and r phi' are written, these are meant.
+
 | factory | l(z, v, t) | D | one step with rate 1 |
 |---|---|---|---|
 | ``linear_attention`` | -<z, v> | | X + v k' |
@@ -32,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from damjax._arrays import norm, product, sum_last
+from damjax._arrays import norm, outer, recall, sum_last
 from damjax._checks import (
     brief,
     check_array,
@@ -42,7 +46,7 @@ from damjax._checks import (
     check_positive,
     concrete,
 )
-from damjax.features import FeatureMap, identity
+from damjax.features import FeatureMap, MultiHead, identity
 from damjax.types import ArrayLike
 
 __all__ = [
@@ -266,13 +270,14 @@ class Objective(NamedTuple):
     refused with a ValueError that names the part; ``damjax.testing.check_objective`` tries it at many.
 
     Attributes:
-        features: phi, key (dk,) -> (df,).
+        features: phi, key (dk,) -> (df,); or a ``damjax.features.MultiHead``, key (dk,) -> (H, df), for H heads.
         loss: l, (prediction z (dv,), value (dv,), time ()) -> ().
         residual: dl/dz, (prediction (dv,), value (dv,), time ()) -> (dv,).
         kind: what is known of l: ``Linear``, ``Quadratic``, ``Smooth``, ``Lipschitz`` or ``General``.
         ridge: D, (gate, time ()) -> broadcastable against (dv, df); None where there is no such term.
         gated: whether the associations must carry gates.
-        linear_memory: True: the memory is a matrix X that recalls X phi(k).
+        linear_memory: True: the memory is a matrix X, (dv, df), that recalls X phi(k), head by head where there are
+            several.
     """
 
     features: FeatureMap
@@ -284,8 +289,13 @@ class Objective(NamedTuple):
     linear_memory = True
 
     @property
+    def heads(self) -> tuple[int, ...]:
+        """(H,) of a memory of H heads, whose features are (H, df); () of one without that axis."""
+        return (self.features.num_heads,) if isinstance(self.features, MultiHead) else ()
+
+    @property
     def has_rank_one_gradient(self) -> bool:
-        """Whether gradients are r phi(k)' alone, and may be exchanged as r and phi."""
+        """Whether gradients are r phi(k)' alone, head by head, and may be exchanged as r and phi."""
         return self.ridge is None
 
     @property
@@ -309,7 +319,7 @@ class Objective(NamedTuple):
         """f_t(X) = l(X phi(k), v, t) + 1/2 sum D * X^2.
 
         Args:
-            params: X, (dv, df).
+            params: X, (dv, df); dv a multiple of the number of heads.
             key: k, (dk,).
             value: v, (dv,).
             gate: g in (0, 1], broadcastable against X; ignored by objectives without a gate.
@@ -324,7 +334,7 @@ class Objective(NamedTuple):
         _check_association(self.gated, key, value, gate, time)
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         time = jnp.asarray(time, params.dtype)
-        loss = self.loss(product(params, self.features(key)), value, time)
+        loss = self.loss(recall(params, self.features(key)), value, time)
         if self.ridge is not None:
             loss = loss + 0.5 * jnp.sum(self.ridge(gate, time) * params**2)
         return loss
@@ -349,7 +359,7 @@ class Objective(NamedTuple):
         _check_association(self.gated, key, value, gate, time)
         params, key, value = jnp.asarray(params), jnp.asarray(key), jnp.asarray(value)
         features, time = self.features(key), jnp.asarray(time, params.dtype)
-        gradient = jnp.outer(self.residual(product(params, features), value, time), features)
+        gradient = outer(self.residual(recall(params, features), value, time), features)
         if self.ridge is not None:
             gradient = gradient + self.ridge(gate, time) * params
         return gradient
@@ -369,6 +379,9 @@ class Objective(NamedTuple):
         attained at X along -r(0) phi' where there is no ridge or D is one number. Cross-entropy:
         max_jk ||u_j - u_k|| ||phi||, which the farthest two classes approach as the memory grows confidently wrong.
 
+        Of several heads ||phi|| is that of the longest features of a head, and r has the part of every head times the
+        share of this that its own features have: exact for linear losses, a bound for others.
+
         Raises:
             ValueError: a loss of whose slope its kind knows nothing.
 
@@ -383,12 +396,24 @@ class Objective(NamedTuple):
         _check_association(self.gated, key, value, gate, time)
         key, value = jnp.asarray(key), jnp.asarray(value)
         features, time, radius = self.features(key), jnp.asarray(time, key.dtype), jnp.asarray(radius, key.dtype)
-        length = norm(features)
-        steepest = self.kind.steepest(lambda prediction: self.residual(prediction, value, time), value, radius * length)
+        length, shares = _lengths(features, value)
+        steepest = self.kind.steepest(
+            lambda prediction: shares * self.residual(prediction, value, time), value, radius * length
+        )
         bound = steepest * length
         if self.ridge is not None:
             bound = bound + radius * jnp.max(jnp.abs(self.ridge(gate, time)))
         return bound
+
+
+def _lengths(features: Float[Array, "*heads df"], value: Float[Array, "dv"]) -> tuple[Array, Array | float]:
+    """The norm of the longest features of a head, and for every row of a memory the share of it that its head has."""
+    if features.ndim == 1:
+        return norm(features), 1.0
+    lengths = jax.vmap(norm)(features)
+    longest = jnp.max(lengths)
+    shares = outer(jnp.ones_like(value), lengths[:, None] / jnp.where(longest > 0, longest, 1))
+    return longest, shares[:, 0]
 
 
 class MemoryObjective(NamedTuple):
@@ -567,19 +592,25 @@ def _together(objective: Objective) -> Objective:
     return objective
 
 
-def linear_attention() -> Objective:
+def linear_attention(feature_map: FeatureMap = identity) -> Objective:
     """-<X k, v>: a step with rate 1 is X + v k', the memory of linear attention.
+
+    Args:
+        feature_map: phi, in place of k; ``damjax.features.split(H)`` makes it multi-head linear attention.
 
     Example:
         >>> import jax.numpy as jnp
         >>> float(linear_attention().value(jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([3.0, 1.0])))
         -5.0
     """
-    return softmax_attention(identity)
+    return softmax_attention(feature_map)
 
 
-def gated_linear_attention() -> Objective:
+def gated_linear_attention(feature_map: FeatureMap = identity) -> Objective:
     """-<X k, v> + 1/2 sum (1 - g) X^2: a step with rate 1 is g X + v k'.
+
+    Args:
+        feature_map: phi, in place of k; see ``linear_attention``. A gate (dv, 1) may differ from head to head.
 
     Example:
         >>> import jax.numpy as jnp
@@ -587,20 +618,24 @@ def gated_linear_attention() -> Objective:
         >>> float(objective.value(jnp.eye(2), jnp.zeros(2), jnp.zeros(2), gate=jnp.array(0.5)))
         0.5
     """
-    return _correlation(identity, ridge=lambda gate, time: 1 - gate, gated=True)
+    return _correlation(feature_map, ridge=lambda gate, time: 1 - gate, gated=True)
 
 
-def delta_net() -> Objective:
+def delta_net(feature_map: FeatureMap = identity) -> Objective:
     """1/2 ||X k - v||^2: a step with rate 1 is the delta rule X - (X k - v) k'.
+
+    Args:
+        feature_map: phi, in place of k; see ``linear_attention``.
 
     Example:
         >>> import jax.numpy as jnp
         >>> float(delta_net().value(jnp.zeros((2, 2)), jnp.ones(2), jnp.array([1.0, 1.0])))
         1.0
     """
+    _check_feature_map(feature_map)
     return _together(
         Objective(
-            features=identity,
+            features=feature_map,
             loss=lambda prediction, value, time: 0.5 * sum_last((prediction - value) ** 2),
             residual=lambda prediction, value, time: prediction - value,
             kind=Quadratic(1.0),

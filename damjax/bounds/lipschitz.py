@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from damjax._arrays import norm
+from damjax._arrays import norm, outer
 from damjax._checks import check_gates_given, check_instance
 from damjax._laws import check_domain, check_linear_memory, check_objective, num_features
 from damjax.domains import Domain, as_domain
@@ -44,8 +44,9 @@ def constants(objective: Objective, domain: Domain, associations: Associations) 
     From the smallest ball around the zero memory that holds the set, which a Frobenius ball is itself: DeltaNet
     sup_t (R ||phi|| + ||v||) ||phi||; linear ||v|| ||phi||; gated ||v|| ||phi|| + R max(1 - g); cross-entropy
     max_jk ||u_j - u_k|| ||phi||. On a box the supremum of a quadratic loss is attained at a corner and computed there.
-    On balls and boxes they are suprema exactly, but for gates that differ within one memory on a ball, and for
-    cross-entropy, whose farthest two classes approach theirs as the set grows; on other sets they are bounds.
+    On balls and boxes they are suprema exactly, but for gates that differ within one memory on a ball, for losses that
+    are not linear of memories of several heads on a ball, and for cross-entropy, whose farthest two classes approach
+    theirs as the set grows; on other sets they are bounds.
 
     Args:
         objective: the memory loss f.
@@ -112,11 +113,10 @@ def _steepest_corner(
         farthest = norm(jnp.maximum(jnp.abs(lower), jnp.abs(upper)))
         return objective.lipschitz(farthest, key, value, gate, time)
     if objective.ridge is None:
-        reach = [
-            jnp.sum(pick(lower * features[None], upper * features[None]), axis=1) for pick in (jnp.minimum, jnp.maximum)
-        ]
+        by_row = outer(jnp.ones_like(value), features)
+        reach = [jnp.sum(pick(lower * by_row, upper * by_row), axis=1) for pick in (jnp.minimum, jnp.maximum)]
         lowest, highest = (objective.residual(z, value, time) for z in reach)
-        return norm(jnp.maximum(jnp.abs(lowest), jnp.abs(highest))) * norm(features)
+        return norm(outer(jnp.maximum(jnp.abs(lowest), jnp.abs(highest)), features))
     # The losses with a ridge part are linear in the prediction, and then no two entries of the gradient interact.
     ends = [objective.gradient(corner, key, value, gate, time) for corner in (lower, upper)]
     return norm(jnp.maximum(*map(jnp.abs, ends)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from damjax._arrays import beside
+from damjax._arrays import beside, outer
 from damjax._checks import check_count, check_key
 from damjax.channels.channel import Arrivals, Channel, check_box
 from damjax.channels.laws.law import asked_agents, its_own
@@ -108,9 +108,9 @@ def quantised(bits: int, *, key: Key[Array, ""]) -> Answers:
 def _rank_one(key: Key[Array, ""], asked: RankOnePairs, bits: int) -> Float[Array, "N K dv df"]:
     residuals, cues = asked.factors()
     # An answer has draws of its own, also where all receivers ask for the same cue.
-    cues = jnp.broadcast_to(cues, (*residuals.shape[:2], cues.shape[-1]))
+    cues = jnp.broadcast_to(cues, (*residuals.shape[:2], *cues.shape[2:]))
     of_residuals, of_cues, of_ridge = jax.random.split(key, 3)
-    products = rounded(of_residuals, residuals, bits, 1)[..., :, None] * rounded(of_cues, cues, bits, 1)[..., None, :]
+    products = outer(rounded(of_residuals, residuals, bits, 1), rounded(of_cues, cues, bits, cues.ndim - 2))
     shrinkage = asked.shrinkage()
     return products if shrinkage is None else products + rounded(of_ridge, shrinkage, bits, 2)
 

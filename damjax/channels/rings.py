@@ -14,7 +14,7 @@ from damjax.channels import queues
 from damjax.channels.channel import NOTHING, Arrivals, Channel, check_box, check_length, mean_of
 from damjax.channels.delays import as_table
 from damjax.evaluation import RankOnePairs, check_params, pairs
-from damjax.objectives import MemoryLoss, as_objective
+from damjax.objectives import MemoryLoss, Objective, as_objective
 from damjax.types import ArrayLike, Associations
 from damjax.weights.interests import Weights, stochastic_interests
 
@@ -26,11 +26,11 @@ class Rings(NamedTuple):
 
     Attributes:
         residuals: to agent n from the agent of column k, dl/dz of its association, (D, N, K, dv).
-        features: the other factor of those gradients, phi of agent m's cue, (D, N, df).
+        features: the other factor of those gradients, phi of agent m's cue, (D, N, df), or (D, N, H, df) of H heads.
     """
 
     residuals: Float[Array, "D N K dv"]
-    features: Float[Array, "D N df"]
+    features: Float[Array, "D N *heads df"]
 
 
 def residual_rings(
@@ -67,6 +67,8 @@ def residual_rings(
             "objective must be one of linear memories without a ridge part for residual_rings, since their gradients"
             " alone are of rank one; use arrival_bins"
         )
+    assert isinstance(objective, Objective)
+    heads = objective.heads
     interests, round_trips, max_delay = as_table(delays, stochastic_interests("weights", weights), max_delay)
     (num_agents, num_columns), length = interests.shape, max_delay + 1
     first_arrival = jnp.min(round_trips, axis=1, where=interests.mask, initial=max_delay)
@@ -76,7 +78,7 @@ def residual_rings(
         _, value_dim, feature_dim = memories.shape
         return Rings(
             queues.init(length, (num_agents, num_columns, value_dim), memories.dtype),
-            queues.init(length, (num_agents, feature_dim), memories.dtype),
+            queues.init(length, (num_agents, *heads, feature_dim), memories.dtype),
         )
 
     def exchange(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from damjax._arrays import add_compensated
+from damjax._arrays import add_compensated, outer
 from damjax._checks import check_function, check_instance, concrete
 from damjax._laws import check_linear_memory, check_objective, num_features
 from damjax.domains import Domain, with_support
@@ -38,7 +38,8 @@ def moments(objective: Objective, associations: Stream, horizons: Horizons) -> M
         horizons: increasing step counts, (H,), concrete.
 
     Returns:
-        Moments with hessian (H, N, df, df), ridge and linear (H, N, dv, df), constant (H, N).
+        Moments with hessian (H, N, df, df), or one for each head of a memory before the last two axes; ridge and linear
+        (H, N, dv, df), constant (H, N).
 
     Raises:
         ValueError: an objective that is not quadratic; horizons that do not increase or are not positive.
@@ -213,16 +214,19 @@ def _unweighted_moments(objective: Objective, associations: Associations, time: 
     step = time.astype(features.dtype)
     at_zero = jnp.zeros_like(values)
     residuals = jax.vmap(objective.residual, in_axes=(0, 0, None))(at_zero, values, step)
-    linear = -residuals[:, :, None] * features[:, None, :]
+    linear = -outer(residuals, features)
     hessian = None
     if objective.kind.bounded_below:
         curvature, _ = objective.kind.curvatures
-        hessian = jnp.asarray(curvature, features.dtype) * features[:, :, None] * features[:, None, :]
+        hessian = jnp.asarray(curvature, features.dtype) * features[..., :, None] * features[..., None, :]
     ridge = ridge_coefficients(objective, associations, time, linear)
     if hessian is not None and ridge is not None and ridge.shape[1] == 1:
         # The same for every row of a memory, it is a curvature of the features: U C U' + U diag(D) U'.
-        diagonal = jnp.broadcast_to(ridge[:, 0], features.shape)
-        hessian, ridge = hessian + jax.vmap(jnp.diag)(diagonal), None
+        diagonal = jnp.broadcast_to(ridge, (len(features), 1, features.shape[-1]))
+        alike = jax.vmap(jnp.diag)(diagonal[:, 0]).reshape(
+            len(features), *[1] * len(objective.heads), *hessian.shape[-2:]
+        )
+        hessian, ridge = hessian + alike, None
     return Moments(
         hessian=hessian,
         ridge=None if ridge is None else jnp.broadcast_to(ridge, linear.shape),

@@ -3,7 +3,7 @@
 Quadratic objectives add up to F(U) = 1/2 <U C, U> + 1/2 <D, U^2> - <B, U> + const, with moments C, D, B that are sums
 over time, so every horizon comes from one pass. C (from DeltaNet) and D (from the gates) occur together only where D is
 the same in every row of U, and then it is part of C; which leaves a problem that is diagonal after a rotation of the
-features:
+features. A memory of several heads has a C and a rotation for each, and U C means U_h C_h, head by head:
 
 - Frobenius ball: U(lam) = B (C + lam I)^-1 with lam >= 0 the root of ||U(lam)|| = R, or 0 if U(0) is inside;
 - box: the clipped entrywise minimiser without C, else projected Newton steps and projected accelerated gradient;
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from damjax._arrays import product
+from damjax._arrays import by_head, joined, outer, product
 from damjax._checks import check_instance
 from damjax._laws import check_domain
 from damjax._pytrees import node_types
@@ -42,13 +42,14 @@ class Moments(NamedTuple):
     """A sum of quadratic losses, F(U) = 1/2 <U C, U> + 1/2 <D, U^2> - <B, U> + const; leading axes are a batch.
 
     Attributes:
-        hessian: C, (.., df, df); None when every loss is linear in the prediction.
+        hessian: C, (.., df, df), or (.., heads, df, df) of memories of several heads; None when every loss is linear in
+            the prediction.
         ridge: D, (.., dv, df); None when there is no ridge part.
         linear: B, (.., dv, df).
         constant: (..).
     """
 
-    hessian: Float[Array, "*batch df df"] | None
+    hessian: Float[Array, "... df df"] | None
     ridge: Float[Array, "*batch dv df"] | None
     linear: Float[Array, "*batch dv df"]
     constant: Float[Array, "*batch"]
@@ -76,7 +77,7 @@ class Moments(NamedTuple):
         """F(U), (..)."""
         value = self.constant - jnp.sum(self.linear * params, axis=(-2, -1))
         if self.hessian is not None:
-            value = value + 0.5 * jnp.sum(product(params, self.hessian) * params, axis=(-2, -1))
+            value = value + 0.5 * jnp.sum(_times(params, self.hessian) * params, axis=(-2, -1))
         if self.ridge is not None:
             value = value + 0.5 * jnp.sum(self.ridge * params**2, axis=(-2, -1))
         return value
@@ -91,10 +92,22 @@ class Moments(NamedTuple):
         """Grad F(U), (.., dv, df)."""
         gradient = -self.linear
         if self.hessian is not None:
-            gradient = gradient + product(params, self.hessian)
+            gradient = gradient + _times(params, self.hessian)
         if self.ridge is not None:
             gradient = gradient + self.ridge * params
         return gradient
+
+
+def _times(params: Float[Array, "*batch dv df"], matrices: Float[Array, "..."]) -> Float[Array, "*batch dv df"]:
+    """U C, with one matrix (*batch, df, df) for all rows, or one for those of each head, (*batch, heads, df, df)."""
+    place = params.ndim - 2
+    heads = matrices.shape[place:-2]
+    return joined(product(by_head(params, heads, place), matrices), heads, place)
+
+
+def _by_row(numbers: Float[Array, "*heads df"], like: Float[Array, "dv df"]) -> Float[Array, "dv df"]:
+    """Numbers of features, of each head by themselves, beside every row of a memory."""
+    return outer(jnp.ones_like(like[:, 0]), numbers)
 
 
 def best(moments: Moments, domain: Domain) -> Comparator:
@@ -173,7 +186,7 @@ def _minimizer(moments: Moments, domain: Domain) -> Float[Array, "dv df"]:
         return memory
     if (corners := domain.as_box(linear)) is not None:
         return _coupled(hessian, linear, Box(*corners))
-    return _iterated(moments, domain, jnp.linalg.eigvalsh(hessian)[-1])
+    return _iterated(moments, domain, jnp.max(jnp.linalg.eigvalsh(hessian)))
 
 
 def _iterated(moments: Moments, domain: Domain, smoothness: Float[Array, ""]) -> Float[Array, "dv df"]:
@@ -186,26 +199,27 @@ def _iterated(moments: Moments, domain: Domain, smoothness: Float[Array, ""]) ->
     )
 
 
-def _coupled(hessian: Float[Array, "df df"], linear: Float[Array, "dv df"], box: Box) -> Float[Array, "dv df"]:
+def _coupled(hessian: Float[Array, "*heads df df"], linear: Float[Array, "dv df"], box: Box) -> Float[Array, "dv df"]:
     """Least squares on a box, to rounding, in units in which every feature has curvature 1: a box is a box in any."""
-    diagonal = jnp.diagonal(hessian)
+    diagonal = jnp.diagonal(hessian, axis1=-2, axis2=-1)
     units = jnp.where(diagonal > 0, jnp.sqrt(diagonal), 1)
-    hessian = hessian / (units[None] * units[:, None])
-    scaled = Moments(hessian, None, linear / units[None], jnp.zeros((), units.dtype))
+    hessian = hessian / (units[..., None, :] * units[..., :, None])
+    units = _by_row(units, linear)
+    scaled = Moments(hessian, None, linear / units, jnp.zeros((), units.dtype))
     lower, upper = box.as_box(linear)
-    scaled_box = Box(lower * units[None], upper * units[None])
+    scaled_box = Box(lower * units, upper * units)
     start = scaled_box.project(jnp.zeros_like(linear))
     first_gap = frank_wolfe_gap(scaled.gradient(start), start, scaled_box)
     # Where a bound is infinite no gap tells when to stop.
     tolerance = jnp.where(jnp.isfinite(first_gap), 10 * jnp.finfo(start.dtype).eps * first_gap, 0)
     near = _projected_newton(scaled.gradient, hessian, start, scaled_box, tolerance)
-    smoothness = jnp.linalg.eigvalsh(hessian)[-1]
-    return box.project(accelerated(scaled.gradient, near, scaled_box, smoothness, tolerance) / units[None])
+    smoothness = jnp.max(jnp.linalg.eigvalsh(hessian))
+    return box.project(accelerated(scaled.gradient, near, scaled_box, smoothness, tolerance) / units)
 
 
 def _projected_newton(
     gradient: Gradient,
-    hessian: Float[Array, "df df"],
+    hessian: Float[Array, "*heads df df"],
     start: Float[Array, "dv df"],
     box: Box,
     tolerance: Float[Array, ""],
@@ -215,24 +229,28 @@ def _projected_newton(
     Rows of the memory do not interact, so each has its own step and step length. Source: Bertsekas, "Projected Newton
     methods for optimization problems with simple constraints", 1982.
     """
-    damping = len(hessian) * float(jnp.finfo(start.dtype).eps)
+    damping = hessian.shape[-1] * float(jnp.finfo(start.dtype).eps)
+    of_rows = hessian if hessian.ndim == 2 else jnp.repeat(hessian, len(start) // len(hessian), axis=0)
     lengths = jnp.append(0.5 ** jnp.arange(HALVINGS, dtype=start.dtype), 0)
 
-    def direction(slope: Float[Array, "df"], held: Bool[Array, "df"]) -> Float[Array, "df"]:
+    def direction(
+        slope: Float[Array, "df"], held: Bool[Array, "df"], curvature: Float[Array, "df df"]
+    ) -> Float[Array, "df"]:
         free = ~held
-        among = jnp.where(free[:, None] & free[None], hessian, 0)
+        among = jnp.where(free[:, None] & free[None], curvature, 0)
         among = among + jnp.diag(jnp.where(held, jnp.ones_like(slope), damping))
         return jnp.where(free, jax.scipy.linalg.solve(among, jnp.where(free, -slope, 0), assume_a="pos"), 0)
 
+    over_rows = jax.vmap(direction, in_axes=(0, 0, None if hessian.ndim == 2 else 0))
     falling = gradient(jnp.zeros_like(start))
 
     def losses(params: Float[Array, "dv df"]) -> Float[Array, "dv"]:
-        return jnp.sum((0.5 * product(params, hessian) + falling) * params, axis=1)
+        return jnp.sum((0.5 * _times(params, hessian) + falling) * params, axis=1)
 
     def advance(params: Float[Array, "dv df"]) -> Float[Array, "dv df"]:
         slope = gradient(params)
         held = ((params <= box.lower) & (slope > 0)) | ((params >= box.upper) & (slope < 0))
-        step = jax.vmap(direction)(slope, held)
+        step = over_rows(slope, held, of_rows)
         tried = jax.vmap(lambda length: box.project(params + length * step))(lengths)
         tried = jnp.where(jnp.isfinite(tried), tried, params[None])
         chosen = jnp.argmin(jax.vmap(losses)(tried), axis=0)
@@ -247,22 +265,24 @@ def _projected_newton(
     return jax.lax.while_loop(unfinished, lambda carry: (carry[0] + 1, advance(carry[1]), carry[1]), first)[1]
 
 
-def _rotated(hessian: Float[Array, "df df"], moments: Moments, domain: Domain) -> Float[Array, "dv df"] | None:
+def _rotated(hessian: Float[Array, "*heads df df"], moments: Moments, domain: Domain) -> Float[Array, "dv df"] | None:
     """Solve one problem whose curvature is diagonal after a rotation of the features, where the set allows any."""
     linear = moments.linear
-    eigenvalues, basis = _spectrum(hessian)
+    eigenvalues, basis = _spectra(hessian)
+    curvature = _by_row(eigenvalues, linear)
     # B lies in the range of C: what it has outside is rounding, and would be blown up.
-    rotated = jnp.where(eigenvalues[None] > 0, product(linear, basis), 0)
-    memory = domain.diagonal_minimizer(rotated, jnp.broadcast_to(eigenvalues, linear.shape))
-    return None if memory is None else _refined(moments.gradient, product(memory, basis.T), domain, eigenvalues, basis)
+    rotated = jnp.where(curvature > 0, _times(linear, basis), 0)
+    if (memory := domain.diagonal_minimizer(rotated, curvature)) is None:
+        return None
+    return _refined(moments.gradient, _times(memory, jnp.swapaxes(basis, -2, -1)), domain, curvature, basis)
 
 
 def _refined(
     gradient: Gradient,
     memory: Float[Array, "dv df"],
     domain: Domain,
-    eigenvalues: Float[Array, "df"],
-    basis: Float[Array, "df df"],
+    curvature: Float[Array, "dv df"],
+    basis: Float[Array, "*heads df df"],
 ) -> Float[Array, "dv df"]:
     """One Newton step more, for what rounding of the basis has cost, where it lowers the slope along the set."""
     multiplier = domain.face(memory, gradient(memory), jnp.zeros((), memory.dtype)).multiplier
@@ -270,10 +290,15 @@ def _refined(
     def slope(params: Float[Array, "dv df"]) -> Float[Array, "dv df"]:
         return gradient(params) + multiplier * params
 
-    curvature = (eigenvalues + multiplier)[None]
-    step = jnp.where(curvature > 0, product(slope(memory), basis) / jnp.where(curvature > 0, curvature, 1), 0)
-    moved = domain.project(memory - product(step, basis.T))
+    curvature = curvature + multiplier
+    step = jnp.where(curvature > 0, _times(slope(memory), basis) / jnp.where(curvature > 0, curvature, 1), 0)
+    moved = domain.project(memory - _times(step, jnp.swapaxes(basis, -2, -1)))
     return jnp.where(jnp.linalg.norm(slope(moved)) < jnp.linalg.norm(slope(memory)), moved, memory)
+
+
+def _spectra(hessian: Float[Array, "*heads df df"]) -> tuple[Float[Array, "*heads df"], Float[Array, "*heads df df"]]:
+    """The eigenvalues and eigenvectors of C, or of that of every head."""
+    return _spectrum(hessian) if hessian.ndim == 2 else jax.vmap(_spectrum)(hessian)
 
 
 def _spectrum(hessian: Float[Array, "df df"]) -> tuple[Float[Array, "df"], Float[Array, "df df"]]:
@@ -297,8 +322,8 @@ def _newton_decrement(moments: Moments, params: Float[Array, "dv df"]) -> Float[
     slope, linear = moments.gradient(params), moments.linear
     curvature = jnp.zeros_like(linear) if moments.ridge is None else moments.ridge
     if moments.hessian is not None:
-        eigenvalues, basis = _spectrum(moments.hessian)
-        slope, curvature = product(slope, basis), jnp.broadcast_to(eigenvalues, linear.shape)
+        eigenvalues, basis = _spectra(moments.hessian)
+        slope, curvature = _times(slope, basis), _by_row(eigenvalues, linear)
     rounding = float(jnp.finfo(linear.dtype).eps) ** 0.5 * jnp.linalg.norm(linear)
     falling = (curvature == 0) & (jnp.abs(slope) > rounding)
     decrement = jnp.sum(jnp.where(curvature > 0, slope**2 / jnp.where(curvature > 0, curvature, 1), 0))

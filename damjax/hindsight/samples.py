@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from damjax._arrays import contract, pairwise_sum, product, running_sums
+from damjax._arrays import FULL, by_head, contract, joined, pairwise_sum, running_sums
 from damjax.domains import Domain, with_support
 from damjax.evaluation import filled, ridge_coefficients, weigh
 from damjax.hindsight.convex import Comparator, minimize
@@ -28,7 +28,7 @@ class Samples(NamedTuple):
 
     Attributes:
         objective: f, of the kind ``Smooth``.
-        features: phi of every cue, (T, N, df).
+        features: phi of every cue, (T, N, df), or (T, N, heads, df) of several heads.
         values: (T, N, dv).
         sample_weights: s of every association, (T, N); None where all count alike.
         ridge: the sums of s D up to every horizon, (H, N, dv, df), an axis of length 1 where they are all the same;
@@ -38,7 +38,7 @@ class Samples(NamedTuple):
     """
 
     objective: Objective
-    features: Float[Array, "T N df"]
+    features: Float[Array, "T N *heads df"]
     values: Float[Array, "T N dv"]
     sample_weights: Float[Array, "T N"] | None
     ridge: Float[Array, "H #N #dv #df"] | None
@@ -76,7 +76,8 @@ class PersonalSamples(NamedTuple):
     Attributes:
         objective: f, of the kind ``Smooth``.
         weights: w s of each column, (N, T, K); (N, 1, K) where they do not change.
-        features: by receiver and column, (N, T, K, df); one row for all receivers where they are all the same.
+        features: by receiver and column, (N, T, K, df), or (N, T, K, heads, df); one row for all receivers where they
+            are all the same.
         values: likewise, (N, T, K, dv).
         ridge: sums of w s D up to every horizon, (H, N, dv, df), or None.
         constant: F_n(0), (H, N).
@@ -85,7 +86,7 @@ class PersonalSamples(NamedTuple):
 
     objective: Objective
     weights: Float[Array, "N #T K"]
-    features: Float[Array, "#N T K df"]
+    features: Float[Array, "#N T K *heads df"]
     values: Float[Array, "#N T K dv"]
     ridge: Float[Array, "H N #dv #df"] | None
     constant: Float[Array, "H N"]
@@ -101,7 +102,7 @@ class PersonalSamples(NamedTuple):
                 f" others, but {domain} is not; use frobenius_ball or box"
             )
         features, values = (x[0] if x.shape[0] == 1 else x for x in (self.features, self.values))
-        shared = None if features.ndim == 3 else 0
+        shared = None if values.ndim == 3 else 0
 
         def solve(start: Array, weights: Array, features: Array, values: Array, at: tuple) -> Comparator:
             horizon, constant, ridge = at
@@ -149,24 +150,29 @@ def _by_sample(function: Callable[..., Array], predictions: Array, values: Array
 def _cumulative_loss(
     objective: Objective,
     share: Float[Array, "T K"],
-    features: Float[Array, "T K df"],
+    features: Float[Array, "T K *heads df"],
     values: Float[Array, "T K dv"],
     ridge: Float[Array, "#dv #df"] | None,
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], Float[Array, ""]]:
     """F(U) = sum_t sum_k share_tk f_kt(U) of one agent, its gradient, and a Lipschitz constant of the gradient."""
+    heads = features.shape[2:-1]
+
+    def recalled(params: Array) -> Array:
+        blocks = jnp.einsum("tk...j,...ij->tk...i", features, by_head(params, heads, 0), precision=FULL)
+        return joined(blocks, heads, 2)
 
     def loss(params: Array) -> Array:
-        losses = _summed("tk,tk->", share, _by_sample(objective.loss, product(features, params.T), values))
+        losses = _summed("tk,tk->", share, _by_sample(objective.loss, recalled(params), values))
         return losses if ridge is None else losses + 0.5 * jnp.sum(ridge * params**2)
 
     def gradient(params: Array) -> Array:
-        residuals = _by_sample(objective.residual, product(features, params.T), values)
-        slope = _summed("tk,tki,tkj->ij", share, residuals, features)
+        residuals = by_head(_by_sample(objective.residual, recalled(params), values), heads, 2)
+        slope = joined(_summed("tk,tk...i,tk...j->...ij", share, residuals, features), heads, 0)
         return slope if ridge is None else slope + ridge * params
 
     _, smoothness = objective.kind.curvatures
-    second_moment = _summed("tk,tki,tkj->ij", share, features, features)
-    steepness = jnp.asarray(smoothness, values.dtype) * jnp.linalg.eigvalsh(second_moment)[-1]
+    second_moments = _summed("tk,tk...i,tk...j->...ij", share, features, features)
+    steepness = jnp.asarray(smoothness, values.dtype) * jnp.max(jnp.linalg.eigvalsh(second_moments))
     return loss, gradient, steepness if ridge is None else steepness + jnp.max(jnp.abs(ridge))
 
 

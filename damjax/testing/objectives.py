@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from damjax._arrays import promoting
+from damjax._arrays import promoting, recall
 from damjax._checks import check_array, check_count
 from damjax._laws import check_linear_memory, check_shapes, check_slopes, num_features
 from damjax.objectives import General, MemoryObjective, Objective, as_objective
@@ -169,7 +169,7 @@ def _check_gradient(compiled: Compiled, point: Point) -> None:
 
 def _check_parts(objective: Objective, point: Point) -> None:
     features = objective.features(point.key)
-    prediction = jnp.matmul(point.params, features, precision="highest")
+    prediction = recall(point.params, features)
     check_shapes(objective, point.value)
     check_slopes(objective, prediction, point.value, point.time)
 

@@ -13,7 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from damjax._arrays import FULL, beside, contract, mix, predictions, product, stored, sum_outer, zero_unweighted
+from damjax._arrays import (
+    FULL,
+    beside,
+    by_head,
+    contract,
+    joined,
+    mix,
+    predictions,
+    stored,
+    sum_outer,
+    zero_unweighted,
+)
 from damjax._checks import check_row_stochastic, check_square, concrete
 from damjax.types import ArrayLike
 from damjax.weights.edges import SparseWeights, check_sparse_agents, check_sparse_shape
@@ -67,19 +78,19 @@ class DenseInterests(NamedTuple):
         return values[None]
 
     def predictions(
-        self, params: Float[Array, "N dv df"], features: Float[Array, "N df"], time: Int[Array, ""]
+        self, params: Float[Array, "N dv df"], features: Float[Array, "N *heads df"], time: Int[Array, ""]
     ) -> Float[Array, "N N dv"]:
-        """Every memory recalls every cue: entry [n, m] is X_n phi_m."""
+        """Every memory recalls every cue: entry [n, m] is X_n phi_m, of several heads one behind the other."""
         return stored(predictions, params, features, time=time)
 
     def weighted_outer(
         self,
         residuals: Float[Array, "..."],
-        features: Float[Array, "#N N df"],
+        features: Float[Array, "#N N *heads df"],
         time: Int[Array, ""],
         read: Callable[[Array], Float[Array, "N N dv"]] = _unchanged,
     ) -> Float[Array, "N dv df"]:
-        """Each agent's weighted sum of rank-one gradients: sum_m w_nm r_nm phi_nm'.
+        """Each agent's weighted sum of rank-one gradients: sum_m w_nm r_nm phi_nm', head by head.
 
         Args:
             residuals: r, or what ``read`` finds them in: so reading and weighting them is one pass.
@@ -141,17 +152,19 @@ class EdgeInterests(NamedTuple):
         return values.at[self.agents].get(mode="promise_in_bounds")
 
     def predictions(
-        self, params: Float[Array, "N dv df"], features: Float[Array, "N df"], time: Int[Array, ""]
+        self, params: Float[Array, "N dv df"], features: Float[Array, "N *heads df"], time: Int[Array, ""]
     ) -> Float[Array, "N K dv"]:
         """Every memory recalls the cues of its columns: entry [n, k] is X_n phi_nk."""
+        heads = features.shape[1:-1]
         # XLA folds a transposition into the product, which makes it six times slower on a CPU: one behind the border.
-        recall = lambda params, cues: jnp.einsum("nij,nkj->nik", params, cues, precision=FULL)  # noqa: E731
-        return jnp.swapaxes(stored(recall, params, self.gather(features), time=time), 1, 2)
+        recall = lambda blocks, cues: jnp.einsum("n...ij,nk...j->n...ik", blocks, cues, precision=FULL)  # noqa: E731
+        each = stored(recall, by_head(params, heads, 1), self.gather(features), time=time)
+        return jnp.swapaxes(joined(each, heads, 1), 1, 2)
 
     def weighted_outer(
         self,
         residuals: Float[Array, "..."],
-        features: Float[Array, "N K df"],
+        features: Float[Array, "N K *heads df"],
         time: Int[Array, ""],
         read: Callable[[Array], Float[Array, "N K dv"]] = _unchanged,
     ) -> Float[Array, "N dv df"]:
@@ -160,8 +173,10 @@ class EdgeInterests(NamedTuple):
         def weighted(weights: Array, residuals: Array) -> Array:
             return jnp.swapaxes(weights[:, :, None] * zero_unweighted(weights, read(residuals)), 1, 2)
 
+        heads = features.shape[2:-1]
+        blocks = by_head(stored(weighted, jnp.asarray(self.weights), residuals), heads, 1)
         # The product behind the border fuses with the step and the projection into one pass over the memories.
-        return product(stored(weighted, jnp.asarray(self.weights), residuals), features)
+        return joined(jnp.einsum("n...ik,nk...j->n...ij", blocks, features, precision=FULL), heads, 1)
 
     def weighted_sum(self, values: Float[Array, "#N *item"]) -> Float[Array, "N *item"]:
         """As of ``DenseInterests``: sum_k w_nk x_nk."""
