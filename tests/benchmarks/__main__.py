@@ -1,4 +1,4 @@
-"""The benchmark tables: ``python -m tests.benchmarks [kernel] [channels] [gradients] [particles] [network]``."""
+"""The benchmark tables: ``python -m tests.benchmarks [table ..]``, all of them by default."""
 
 import argparse
 import os
@@ -8,9 +8,9 @@ import jax
 # Before anything touches a device: one XLA device per core, so that runs can be spread over all of them.
 jax.config.update("jax_num_cpu_devices", os.cpu_count())
 
-from tests.benchmarks import channels, gradients, kernel, network, particles  # noqa: E402
+from tests.benchmarks import channels, gradients, heads, kernel, network, particles  # noqa: E402
 
-TABLES = ("kernel", "channels", "gradients", "particles", "network")
+TABLES = ("kernel", "heads", "channels", "gradients", "particles", "network")
 
 
 def main() -> None:
@@ -25,6 +25,8 @@ def main() -> None:
     wanted = args.tables or TABLES
     if "kernel" in wanted:
         kernel.table(args.seeds, args.steps)
+    if "heads" in wanted:
+        heads.table(args.seeds, args.steps)
     if "channels" in wanted:
         channels.table(args.seeds, min(args.steps, 500))
     if "gradients" in wanted:

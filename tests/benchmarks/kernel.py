@@ -51,12 +51,13 @@ def count_compilations(event: str, duration_secs: float, **_: Any) -> None:
         COMPILATIONS.append(duration_secs)
 
 
-def workload(num_seeds: int, num_correlations: int, num_steps: int):
-    """Streams, weights and delays of the runs, as NumPy arrays with the runs in front."""
+def workload(num_seeds: int, num_correlations: int, num_steps: int, **sizes: Any):
+    """Streams, weights and delays of the runs, as NumPy arrays with the runs in front; ``sizes`` as key_dim=6."""
 
     def make(key, correlation):
         stream_key, weights_key = jax.random.split(key)
-        stream, _ = damjax.streams.linear_model(stream_key, num_steps=num_steps, correlation=correlation, **DATA)
+        settings = DATA | sizes
+        stream, _ = damjax.streams.linear_model(stream_key, num_steps=num_steps, correlation=correlation, **settings)
         return stream.keys, stream.values, damjax.weights.dirichlet(weights_key, NUM_AGENTS)
 
     keys = jax.random.split(jax.random.key(0), num_seeds)
@@ -67,9 +68,9 @@ def workload(num_seeds: int, num_correlations: int, num_steps: int):
     return *(np.asarray(a).reshape(-1, *a.shape[2:]) for a in arrays), delays
 
 
-def run(keys, values, weights, scale, *, delays):
+def run(keys, values, weights, scale, *, delays, feature_map=damjax.features.identity):
     """One run: the final memories and the cumulative personalised losses."""
-    objective = damjax.objectives.delta_net()
+    objective = damjax.objectives.delta_net(feature_map)
     algorithm = damjax.dam_togd(
         objective,
         weights,
@@ -77,7 +78,8 @@ def run(keys, values, weights, scale, *, delays):
         learning_rate=damjax.schedules.inverse_sqrt(scale),
         domain=damjax.domains.frobenius_ball(RADIUS),
     )
-    start = jnp.zeros((keys.shape[1], values.shape[2], keys.shape[2]), keys.dtype)
+    features = jax.eval_shape(feature_map, keys[0, 0])
+    start = jnp.zeros((keys.shape[1], values.shape[2], features.shape[-1]), keys.dtype)
     state, losses = damjax.simulate(
         algorithm,
         start,
