@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from damjax._arrays import product, promoting
+from damjax._arrays import promoting, recall
 from damjax._checks import check_count
 from damjax.recall.memories.memory import Memory, check_is_memory
 from damjax.testing import comparing
@@ -79,11 +79,11 @@ def _draw(memory: Memory, rng: np.random.Generator, number: int, key_dim: int, d
 
 def _check_recall(memory: Memory, point: tuple[Any, Any], value_dim: int) -> None:
     params, cue = point
-    recall = jax.eval_shape(memory.apply, params, cue)
+    recalled = jax.eval_shape(memory.apply, params, cue)
     require(
-        getattr(recall, "shape", None) == (value_dim,) and recall.dtype == cue.dtype,
+        getattr(recalled, "shape", None) == (value_dim,) and recalled.dtype == cue.dtype,
         f"memory.apply must give a recall ({value_dim},) in the dtype of the parameters",
-        f"it gives {getattr(recall, 'dtype', '')}{list(getattr(recall, 'shape', []))} for a cue {cue.shape} of"
+        f"it gives {getattr(recalled, 'dtype', '')}{list(getattr(recalled, 'shape', []))} for a cue {cue.shape} of"
         f" {cue.dtype}",
         "check the sizes that it was made with, or cast",
     )
@@ -93,8 +93,8 @@ def _check_derivatives(memory: Memory, params: Any, cue: Any) -> None:
     def size(params: Any) -> Any:
         return jnp.sum(memory.apply(params, cue) ** 2)
 
-    recall, slopes = memory.apply(params, cue), promoting(jax.grad(size), params)
-    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((recall, slopes)))
+    recalled, slopes = memory.apply(params, cue), promoting(jax.grad(size), params)
+    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((recalled, slopes)))
     require(
         finite,
         "memory.apply must give finite recalls with finite derivatives in the parameters",
@@ -105,13 +105,11 @@ def _check_derivatives(memory: Memory, params: Any, cue: Any) -> None:
 
 def _check_features(memory: Memory, params: Any, cue: Any) -> None:
     assert memory.features is not None
-    features = jnp.atleast_2d(memory.features(cue))
-    blocks = params.reshape(features.shape[0], -1, params.shape[-1])
     check_same(
         "memory.apply must be X phi(k) for a memory with features",
         "leave features out for a memory that is no matrix",
         memory.apply(params, cue),
-        jnp.concatenate([product(block, phi) for block, phi in zip(blocks, features, strict=True)]),
+        recall(params, memory.features(cue)),
         digits(cue.dtype),
     )
 

@@ -18,6 +18,7 @@ BALL, EVERYWHERE = damjax.domains.frobenius_ball(1.5), damjax.domains.unconstrai
 ALL = {
     "linear": lambda: memories.linear(DK, DV),
     "taylor": lambda: memories.linear(DK, DV, feature_map=damjax.features.taylor(key_dim=DK, degree=2)),
+    "multi_head": lambda: memories.multi_head(DK, DV, feature_maps=[jnp.sin, jnp.cos]),
     "mlp": lambda: memories.mlp(DK, DV, width=5, activation=jnp.tanh),
     "slots": lambda: memories.slots(DK, DV, num_slots=4),
     "stack": lambda: memories.stack(memories.mlp(DK, DV, width=4), memories.linear(DV, DV)),
@@ -69,7 +70,7 @@ class Written:
         return self.of_one(params, KEYS[time - 1, agent], VALUES[time - 1, agent])
 
 
-@pytest.mark.parametrize("name", ["linear", "taylor"])
+@pytest.mark.parametrize("name", ["linear", "taylor", "multi_head"])
 def test_a_linear_memory_is_the_rank_one_path(name):
     """The same run by whole gradients in bins and by their two factors in rings."""
     memory = ALL[name]()
@@ -279,3 +280,31 @@ def test_a_ridge_is_of_matrices_only():
     assert ALL["linear"]().objective(gated).gated
     with pytest.raises(ValueError, match="loss must be one of recalls"):
         ALL["mlp"]().objective(gated)
+
+
+def test_heads_see_pieces_of_the_cue_or_all_of_it():
+    rng = np.random.default_rng(9)
+    params, cue = jnp.asarray(rng.normal(size=(6, 2))), jnp.asarray(rng.normal(size=4))
+    by_pieces = memories.multi_head(4, 6, num_heads=2)
+    np.testing.assert_allclose(
+        by_pieces.apply(params, cue), np.concatenate([params[:3] @ cue[:2], params[3:] @ cue[2:]]), rtol=1e-14
+    )
+    assert jax.tree.leaves(by_pieces.init(jax.random.key(0)))[0].shape == (6, 2)
+    by_maps = memories.multi_head(2, 6, feature_maps=[jnp.sin, jnp.tanh, jnp.cos])
+    rows = [params[2 * h : 2 * h + 2] @ f(cue[:2]) for h, f in enumerate((np.sin, np.tanh, np.cos))]
+    np.testing.assert_allclose(by_maps.apply(params, cue[:2]), np.concatenate(rows), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_heads": 3}, "num_heads must divide key_dim, 4"),
+        ({"num_heads": 4}, "value_dim must be a multiple of the 4 heads"),
+        ({}, "num_heads or feature_maps must say"),
+        ({"num_heads": 2, "feature_maps": [jnp.sin]}, "num_heads or feature_maps must say"),
+        ({"num_heads": 0}, "num_heads must be a positive integer"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        memories.multi_head(4, 6, **settings)

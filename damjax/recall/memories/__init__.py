@@ -23,6 +23,7 @@ from damjax.recall.memories.layers import layer_by_layer as layer_by_layer
 from damjax.recall.memories.layers import mlp as mlp
 from damjax.recall.memories.layers import stack as stack
 from damjax.recall.memories.matrices import linear as linear
+from damjax.recall.memories.matrices import multi_head as multi_head
 from damjax.recall.memories.memory import Memory as Memory
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "layer_by_layer",
     "linear",
     "mlp",
+    "multi_head",
     "share_associations",
     "slots",
     "stack",

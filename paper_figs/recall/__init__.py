@@ -1,0 +1,1 @@
+"""Figures of recall: memories of any shape, and tasks that people know."""
