@@ -85,7 +85,10 @@ def mqar(
     stochastic_interests("weights", interests, num_agents)
 
     key_key, value_key, again_key, gap_key, agent_key, token_key = jax.random.split(key, 6)
-    draw = lambda key, low, high, count: low + jax.random.choice(key, high - low, (count, num_agents), replace=False)  # noqa: E731
+
+    def draw(key: Key[Array, ""], low: int, high: int, count: int) -> Int[Array, "count N"]:
+        return jax.random.choice(key, jnp.arange(low, high, dtype=jnp.int32), (count, num_agents), replace=False)
+
     keys = draw(key_key, 1, vocabulary // 2, num_pairs)
     values = draw(value_key, vocabulary // 2, vocabulary, writes)
     again = _ranks(again_key, (num_pairs, num_agents))[:num_rewritten]  # which pairs, of every agent
@@ -97,7 +100,7 @@ def mqar(
     pairs = jnp.arange(num_pairs)[:, None]
     places = 2 * writes + 2 * _gaps(gap_key, length // 2 - writes, num_pairs, num_agents, power)
 
-    tokens = jax.random.randint(token_key, (length, num_agents), 0, vocabulary)
+    tokens = jax.random.randint(token_key, (length, num_agents), 0, vocabulary, jnp.int32)
     nothing = jnp.full((length, num_agents), NOBODY, tokens.dtype)
     tokens = tokens.at[: 2 * writes : 2].set(written_keys).at[1 : 2 * writes : 2].set(values)
     return Sequences(

@@ -31,9 +31,9 @@ class Protocol:
     base_seed: int = 0
 
     @property
-    def num_pairs(self) -> np.ndarray:
+    def num_pairs(self) -> list[int]:
         """Of every load."""
-        return np.array([round(load * self.dim) for load in self.loads], np.int32)
+        return [round(load * self.dim) for load in self.loads]
 
 
 QUICK = {"num_seeds": 3, "dim": 8, "vocabulary": 64, "loads": (0.5, 2.0)}
@@ -125,20 +125,20 @@ def draw_task(
 
     So that all loads have one shape; the pairs are drawn alike, so that the first ones are as good as any.
     """
-    most = int(max(protocol.num_pairs))
+    most = max(protocol.num_pairs)
     token_key, keys_key, values_key = jax.random.split(key, 3)
     again, half = most // 2, protocol.vocabulary // 2
     drawn = recall.mqar(
         token_key, length=4 * (most + again), num_pairs=most, num_rewritten=again, vocabulary=protocol.vocabulary
     )
-    kept = jnp.where(jnp.arange(most) < num_pairs, drawn.tokens[: 2 * most : 2, 0], -1)
+    kept = jnp.where(jnp.arange(most, dtype=num_pairs.dtype) < num_pairs, drawn.tokens[: 2 * most : 2, 0], -1)
     counts = jnp.isin(drawn.tokens, kept)
     writes = drawn.written & counts & ((jnp.arange(drawn.tokens.shape[0]) < 2 * most) | rewritten)[:, None]
     # What would have been written again keeps its first value.
     values = (
         jnp.zeros(protocol.vocabulary, jnp.int32)
         .at[drawn.tokens[: 2 * most : 2, 0]]
-        .set(drawn.tokens[1 : 2 * most : 2, 0].astype(jnp.int32))
+        .set(drawn.tokens[1 : 2 * most : 2, 0])
     )
     targets = jnp.where(rewritten, drawn.targets, values[drawn.tokens])
     asked = (drawn.targets >= 0) & counts
@@ -152,7 +152,7 @@ def draw_task(
 
 def accuracy(kind: Kind, protocol: Protocol, key: jax.Array, constant: jax.Array, task: recall.Task) -> jax.Array:
     """The share of questions that are answered right after one pass over the pairs."""
-    memory, most = kind.memory(protocol), int(max(protocol.num_pairs))
+    memory, most = kind.memory(protocol), max(protocol.num_pairs)
     stream = jax.tree.map(lambda field: field[: most + most // 2], task.associations)
     alone = np.eye(1)
     if kind.memory is window:
@@ -191,7 +191,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
             correlation=np.array(correlated, protocol.dtype) * np.array(protocol.correlation, protocol.dtype),
             rewritten=np.array(rewritten),
             zipped=[("correlation", "rewritten")],
-            num_pairs=protocol.num_pairs,
+            num_pairs=np.array(protocol.num_pairs, np.int32),
             constant=np.array(kind.constants, protocol.dtype),
             vectorize=jax.vmap,
         )
@@ -201,7 +201,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
         for condition, values, index in zip(CONDITIONS, picked, best, strict=True):
             samples[condition][kind.label] = values.T
             chosen[condition][kind.label] = np.array(kind.constants)[index]
-    loads = protocol.num_pairs / protocol.dim
+    loads = np.array(protocol.num_pairs) / protocol.dim
     return {
         name: Panel("pairs $P$ / dimension $d$", loads, samples[name], {"constant": chosen[name]}, log=False)
         for name in CONDITIONS

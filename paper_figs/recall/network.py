@@ -77,7 +77,7 @@ def draw_interests(key: jax.Array, num_others: jax.Array, protocol: Protocol) ->
     own = jnp.eye(size, dtype=protocol.dtype)
     draws = jax.random.uniform(key, (size, size)) - own.astype(float) * 2
     places = jnp.argsort(jnp.argsort(-draws, axis=1), axis=1)
-    shares = (places < num_others).astype(protocol.dtype) / num_others.astype(protocol.dtype)
+    shares = (places < num_others.astype(places.dtype)).astype(protocol.dtype) / num_others.astype(protocol.dtype)
     return protocol.own_weight * own + (1 - protocol.own_weight) * shares
 
 
