@@ -119,7 +119,7 @@ def bigram_recall(
 
     def of_agents(key: Key[Array, ""], whose: Int[Array, "N"], count: int) -> Place:
         keys = jax.random.split(key, num_agents)
-        drawn = jax.lax.map(lambda at: places(*at, count), (keys, whose))
+        drawn = jax.lax.map(lambda at: places(at[0], at[1], count), (keys, whose))
         return jax.tree.map(lambda field: jnp.swapaxes(field, 0, 1), drawn)
 
     seen = of_agents(seen_key, jnp.arange(num_agents), num_steps)

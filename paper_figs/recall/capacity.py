@@ -176,7 +176,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds + num_tuning)
     _, correlated, rewritten = zip(*CONDITIONS.values(), strict=True)
     samples: dict[str, dict[str, np.ndarray]] = {name: {} for name in CONDITIONS}
-    chosen: dict[str, dict[str, np.ndarray]] = {name: {} for name in CONDITIONS}
+    chosen: dict[str, dict[str, list[float]]] = {name: {} for name in CONDITIONS}
     for name, kind in KINDS.items():
 
         def run(key, num_pairs, correlation, rewritten, constant, kind=kind):
@@ -200,7 +200,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
         picked = np.take_along_axis(accuracies, best[..., None, None], axis=2)[:, :, 0, num_tuning:]
         for condition, values, index in zip(CONDITIONS, picked, best, strict=True):
             samples[condition][kind.label] = values.T
-            chosen[condition][kind.label] = np.array(kind.constants)[index]
+            chosen[condition][kind.label] = np.array(kind.constants)[index].tolist()
     loads = np.array(protocol.num_pairs) / protocol.dim
     return {
         name: Panel("pairs $P$ / dimension $d$", loads, samples[name], {"constant": chosen[name]}, log=False)

@@ -165,7 +165,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
             dims={"own": ("point",), "others": ("point",)},
         )
         measured = {about: np.asarray(results[about]) for about in samples}  # by rate, seed and point
-        last = sum(measured.values())[:, :num_tuning, -1].mean(axis=1)
+        last = (measured["own"] + measured["others"])[:, :num_tuning, -1].mean(axis=1)
         for about, values in measured.items():
             samples[about][name] = values[last.argmax(), num_tuning:]
         rates[name] = [protocol.rates[last.argmax()]]

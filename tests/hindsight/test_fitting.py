@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,7 @@ def test_the_best_iterate_of_the_best_start_counts(dtype):
     memory = memories.mlp(2, 2, width=4)
     starts = jax.vmap(jax.vmap(memory.init))(jax.random.split(jax.random.key(0), (3, N)))
     starts = jax.tree.map(lambda leaf: leaf.astype(dtype), starts)
-    settings = {"optimizer": optax.adam(0.5), "num_iterations": 30}
+    settings: dict[str, Any] = {"optimizer": optax.adam(0.5), "num_iterations": 30}
     fit = best_fit(memory.objective(), WEIGHTS, ball, stream, starts, **settings)
     trace = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (T, *leaf.shape)), fit.params)
     losses = damjax.regret.personalized_losses(memory.objective(), WEIGHTS, trace, stream).sum(axis=0)

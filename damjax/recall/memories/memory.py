@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from damjax._checks import check_function, check_instance
 from damjax.features import FeatureMap
-from damjax.objectives import General, MemoryLoss, Objective, delta_net, of_memory
+from damjax.objectives import General, Objective, delta_net, of_memory
 
 __all__ = ["Memory"]
 
@@ -40,9 +40,7 @@ class Memory(NamedTuple):
     apply: Callable[[Any, Float[Array, "dk"]], Float[Array, "dv"]]
     features: FeatureMap | None = None
 
-    def objective(
-        self, loss: Objective | Callable[..., Float[Array, ""]] | None = None, *, gated: bool = False
-    ) -> MemoryLoss:
+    def objective(self, loss: Objective | Callable[..., Float[Array, ""]] | None = None, *, gated: bool = False) -> Any:
         """What an agent minimises that keeps this memory: f_t(X) = l(apply(X, k), v, t).
 
         Args:
