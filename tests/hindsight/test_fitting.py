@@ -1,4 +1,4 @@
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,14 +41,14 @@ def test_the_best_iterate_of_the_best_start_counts(dtype):
     memory = memories.mlp(2, 2, width=4)
     starts = jax.vmap(jax.vmap(memory.init))(jax.random.split(jax.random.key(0), (3, N)))
     starts = jax.tree.map(lambda leaf: leaf.astype(dtype), starts)
-    settings: dict[str, Any] = {"optimizer": optax.adam(0.5), "num_iterations": 30}
-    fit = best_fit(memory.objective(), WEIGHTS, ball, stream, starts, **settings)
+    train = partial(best_fit, memory.objective(), WEIGHTS, ball, stream, starts, optimizer=optax.adam(0.5))
+    fit = train(num_iterations=30)
     trace = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (T, *leaf.shape)), fit.params)
     losses = damjax.regret.personalized_losses(memory.objective(), WEIGHTS, trace, stream).sum(axis=0)
     np.testing.assert_allclose(fit.loss, losses, rtol=1e-4 if dtype == "float32" else 1e-10)
     np.testing.assert_array_equal(fit.loss, fit.losses.min(axis=0))
     assert jax.vmap(ball.contains)(fit.params).all()
-    shorter = best_fit(memory.objective(), WEIGHTS, ball, stream, starts, **(settings | {"num_iterations": 10}))
+    shorter = train(num_iterations=10)
     assert (fit.losses <= shorter.losses).all()
     assert fit.loss.dtype == dtype
 
