@@ -150,6 +150,35 @@ def draw_task(
     return recall.embed_sequences(drawn, jnp.concatenate(vectors))
 
 
+class Run(NamedTuple):
+    """What all memories see of a seed in one condition at one load: a key of their own, and the task."""
+
+    key: jax.Array
+    task: recall.Task
+
+
+def draw_runs(protocol: Protocol) -> Run:
+    """Conditions times loads times seeds, tuning seeds first, as one axis.
+
+    Drawn once for all memories, since it is the drawing that takes long to compile.
+    """
+    _, correlated, rewritten = zip(*CONDITIONS.values(), strict=True)
+    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds + protocol.num_tuning_seeds)
+    shape = (len(CONDITIONS), len(protocol.loads), len(keys))
+    condition, load, seed = (places.ravel() for places in np.indices(shape))
+
+    def draw(key: jax.Array, num_pairs: jax.Array, correlation: jax.Array, again: jax.Array) -> Run:
+        task_key, memory_key = jax.random.split(key)
+        return Run(memory_key, draw_task(task_key, num_pairs, correlation, again, protocol))
+
+    return jax.jit(jax.vmap(draw))(
+        keys[seed],
+        np.array(protocol.num_pairs, np.int32)[load],
+        np.array(protocol.correlation, protocol.dtype) * np.array(correlated, protocol.dtype)[condition],
+        np.array(rewritten)[condition],
+    )
+
+
 def accuracy(kind: Kind, protocol: Protocol, key: jax.Array, constant: jax.Array, task: recall.Task) -> jax.Array:
     """The share of questions that are answered right after one pass over the pairs."""
     memory, most = kind.memory(protocol), max(protocol.num_pairs)
@@ -172,30 +201,20 @@ def accuracy(kind: Kind, protocol: Protocol, key: jax.Array, constant: jax.Array
 
 def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure: one panel per condition, one curve per kind of memory."""
-    num_tuning = protocol.num_tuning_seeds
-    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds + num_tuning)
-    _, correlated, rewritten = zip(*CONDITIONS.values(), strict=True)
+    num_tuning, num_seeds = protocol.num_tuning_seeds, protocol.num_seeds + protocol.num_tuning_seeds
+    runs = draw_runs(protocol)
     samples: dict[str, dict[str, np.ndarray]] = {name: {} for name in CONDITIONS}
     chosen: dict[str, dict[str, list[float]]] = {name: {} for name in CONDITIONS}
     for name, kind in KINDS.items():
-
-        def run(key, num_pairs, correlation, rewritten, constant, kind=kind):
-            task_key, memory_key = jax.random.split(key)
-            task = draw_task(task_key, num_pairs, correlation, rewritten, protocol)
-            return {"accuracy": accuracy(kind, protocol, memory_key, constant, task)}
-
         results = sweep(
             name,
-            run,
-            keys=keys,
-            correlation=np.array(correlated, protocol.dtype) * np.array(protocol.correlation, protocol.dtype),
-            rewritten=np.array(rewritten),
-            zipped=[("correlation", "rewritten")],
-            num_pairs=np.array(protocol.num_pairs, np.int32),
+            lambda run, constant, kind=kind: {"accuracy": accuracy(kind, protocol, run.key, constant, run.task)},
+            keys=runs,
             constant=np.array(kind.constants, protocol.dtype),
             vectorize=jax.vmap,
         )
-        accuracies = np.asarray(results["accuracy"])  # by condition, load, constant and seed
+        flat = np.asarray(results["accuracy"])
+        accuracies = np.moveaxis(flat.reshape(-1, len(CONDITIONS), len(protocol.loads), num_seeds), 0, 2)
         best = accuracies[..., :num_tuning].mean(axis=-1).argmax(axis=-1)
         picked = np.take_along_axis(accuracies, best[..., None, None], axis=2)[:, :, 0, num_tuning:]
         for condition, values, index in zip(CONDITIONS, picked, best, strict=True):

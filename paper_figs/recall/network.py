@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,29 +82,54 @@ def draw_interests(key: jax.Array, num_others: jax.Array, protocol: Protocol) ->
     return protocol.own_weight * own + (1 - protocol.own_weight) * shares
 
 
-def measure(
-    name: str, protocol: Protocol, key: jax.Array, num_others: jax.Array, length: jax.Array, rate: jax.Array
-) -> dict[str, jax.Array]:
+class Run(NamedTuple):
+    """What all algorithms see of a seed at one point of the figure.
+
+    Attributes:
+        weights: interests, (N, N).
+        length: of a link, in steps.
+        task: pairs and questions.
+    """
+
+    weights: jax.Array
+    length: jax.Array
+    task: recall.Task
+
+
+def draw_runs(protocol: Protocol) -> Run:
+    """Points times seeds, tuning seeds first, as one axis; drawn once, since the drawing takes long to compile."""
+    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds + protocol.num_tuning_seeds)
+    counts, lengths = (np.array(column, np.int32) for column in zip(*protocol.points, strict=True))
+    point, seed = (places.ravel() for places in np.indices((len(counts), len(keys))))
+
+    def draw(key: jax.Array, num_others: jax.Array, length: jax.Array) -> Run:
+        weights_key, task_key = jax.random.split(key)
+        weights = draw_interests(weights_key, num_others, protocol)
+        task = recall.continuous_mqar(
+            task_key,
+            dim=protocol.dim,
+            length=protocol.length,
+            num_pairs=protocol.num_pairs,
+            num_agents=len(GRAPH),
+            weights=weights,
+            vocabulary=protocol.vocabulary,
+            power=1.0,
+            dtype=protocol.dtype,
+        )
+        return Run(weights, length, task)
+
+    return jax.jit(jax.vmap(draw))(keys[seed], counts[point], lengths[point])
+
+
+def measure(name: str, protocol: Protocol, run: Run, rate: jax.Array) -> dict[str, jax.Array]:
     """The share of questions that an algorithm answers right on the way: all, own, others', and others' by time."""
-    weights_key, task_key = jax.random.split(key)
-    weights = draw_interests(weights_key, num_others, protocol)
-    task = recall.continuous_mqar(
-        task_key,
-        dim=protocol.dim,
-        length=protocol.length,
-        num_pairs=protocol.num_pairs,
-        num_agents=len(GRAPH),
-        weights=weights,
-        vocabulary=protocol.vocabulary,
-        power=1.0,
-        dtype=protocol.dtype,
-    )
+    weights, length, task = run
     memory = memories.linear(protocol.dim, protocol.dim, dtype=protocol.dtype)
     rest = {"learning_rate": rate, "domain": damjax.domains.unconstrained()}
     if name == "DAM-TOGD":
         rest["longest"] = int(np.max(ROUND_TRIPS)) * max(protocol.link_lengths)
     algorithm = ALGORITHMS[name](memory.objective(), weights, length, **rest)
-    start = jax.vmap(memory.init)(jax.random.split(key, len(GRAPH)))
+    start = jnp.zeros((len(GRAPH), protocol.dim, protocol.dim), protocol.dtype)
     observe = recall.observe_recalls(memory.apply, task)
     _, recalls = damjax.simulate(algorithm, start, task.associations, observe=observe)
     answers, questions = recall.judge(recalls, task), task.questions
@@ -125,25 +151,24 @@ def _borders(protocol: Protocol) -> tuple[list[int], list[int]]:
 
 def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
-    num_tuning = protocol.num_tuning_seeds
-    keys = jax.random.split(jax.random.key(protocol.base_seed), protocol.num_seeds + num_tuning)
-    counts, lengths = (np.array(column, np.int32) for column in zip(*protocol.points, strict=True))
+    num_tuning, runs = protocol.num_tuning_seeds, draw_runs(protocol)
     measured, rates = {}, {}
     for name in ALGORITHMS:
         results = sweep(
             name,
-            lambda key, num_others, length, rate, name=name: measure(name, protocol, key, num_others, length, rate),
-            keys=keys,
-            num_others=counts,
-            length=lengths,
-            zipped=[("num_others", "length")],
+            lambda run, rate, name=name: measure(name, protocol, run, rate),
+            keys=runs,
             rate=np.array(protocol.rates, protocol.dtype),
             vectorize=jax.vmap,
             dims={"windows": ("window",)},
         )
-        best = np.asarray(results["all"])[..., :num_tuning].mean(axis=-1).argmax(axis=-1)
-        at_best = (np.arange(len(best)), best, slice(num_tuning, None))
-        measured[name] = {about: np.asarray(results[about])[at_best] for about in ("own", "others", "windows")}
+        by_point = {  # rate, point, seed, and window
+            about: (x := np.asarray(results[about])).reshape(len(x), len(protocol.points), -1, *x.shape[2:])
+            for about in ("all", "own", "others", "windows")
+        }
+        best = by_point["all"][:, :, :num_tuning].mean(axis=2).argmax(axis=0)
+        at_best = (best, np.arange(len(best)), slice(num_tuning, None))
+        measured[name] = {about: x[at_best] for about, x in by_point.items()}
         rates[name] = np.array(protocol.rates)[best]
 
     few = len(protocol.num_others)
