@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -81,13 +82,14 @@ def best_fit(
     check_instance("optimizer", optimizer, optax.GradientTransformation, "optax.adam(0.01) is one")
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
     check_count("num_iterations", num_iterations)
-    domain, starts = as_domain(domain), jax.tree.map(jnp.asarray, starts)
-    num_agents = interests.shape[0]
-    if any(leaf.shape[1:2] != (num_agents,) for leaf in jax.tree.leaves(starts)):
+    domain, num_agents = as_domain(domain), interests.shape[0]
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(starts)]
+    if not shapes or any(shape[1:2] != (num_agents,) for shape in shapes):
         raise ValueError(
             f"starts must hold memories of {num_agents} agents for every start, leaves (S, {num_agents}, ..), but their"
-            f" shapes are {[leaf.shape for leaf in jax.tree.leaves(starts)]}; add an axis in front for one start"
+            f" shapes are {shapes}; add an axis in front for one start"
         )
+    starts = jax.tree.map(jnp.asarray, starts)
     check_domain(domain, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), starts))
     stream = jax.tree.map(jnp.asarray, associations)
     num_steps = stream.keys.shape[0]

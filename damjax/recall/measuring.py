@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from damjax._arrays import product
 from damjax._checks import check_array, check_choice, check_count, check_function, check_instance
+from damjax.evaluation import num_agents_of
 from damjax.recall.task import NOBODY, Questions, Task, check_task
 from damjax.types import Associations, Info, Memories, Observer
 
@@ -58,6 +60,9 @@ def ask(apply: Callable[[Any, Array], Array], params: Memories, task: Task) -> A
     """
     _check_apply(apply)
     check_task(task)
+    asked = np.shape(task.questions.keys)
+    if (num_agents := num_agents_of(params)) != asked[1]:
+        raise ValueError(f"params must hold the memories of the {asked[1]} agents that are asked, but of {num_agents}")
     recalls = jax.vmap(jax.vmap(apply, in_axes=(0, 0)), in_axes=(None, 0))(params, jnp.asarray(task.questions.keys))
     return judge(recalls, task)
 
@@ -183,6 +188,8 @@ def recall_measures(
     check_instance("answers", answers, Answers, "damjax.recall.ask(apply, params, task) gives them")
     check_instance("questions", questions, Questions, "a task holds them: task.questions")
     check_choice("about", about, ABOUT)
+    if isinstance(at, str) or not isinstance(at, Sequence):
+        raise ValueError(f"at must be a list of the k of recall@k, such as (1, 5), but it is {at!r}")
     for k in at:
         check_count("at", k)
     if answers.ranks.shape != jnp.shape(questions.answers):

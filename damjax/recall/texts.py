@@ -184,8 +184,7 @@ def read_text(path: str | PathLike[str]) -> list[Document]:
         (title, body) of every paragraph, in order.
 
     Raises:
-        ValueError: no paragraph of two sentences or more, or bytes that are no UTF-8.
-        OSError: a file that cannot be read.
+        ValueError: a file that cannot be read, or is not in UTF-8; no paragraph of two sentences or more.
 
     Example:
         >>> import tempfile
@@ -199,8 +198,8 @@ def read_text(path: str | PathLike[str]) -> list[Document]:
         raise ValueError(f"path must name a text file, but it is {brief(path)}")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"path must name a text file in UTF-8, but {str(path)!r} is not: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"path must name a readable text in UTF-8, but reading {str(path)!r} gave: {error}") from error
     # By their bodies: a later paragraph of the same body finds the place taken.
     titles: dict[str, str] = {}
     for paragraph in PARAGRAPH_END.split(text):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from damjax._arrays import product
-from damjax._checks import check_count, check_instance
+from damjax._checks import check_count, check_instance, float_dtype
 from damjax.particles import bigrams
 from damjax.particles.transformer import Model, Params, readout
 from damjax.recall.memories.memory import Memory
@@ -55,7 +55,7 @@ def output_memory(dim: int, *, dtype: jax.typing.DTypeLike | None = None) -> Mem
         [4.5, 0.5]
     """
     check_count("dim", dim)
-    dtype = jnp.result_type(float) if dtype is None else dtype
+    dtype = float_dtype(dtype)
 
     def apply(params: Float[Array, "d d"], key: Float[Array, "cue"]) -> Float[Array, "d"]:
         return product(params, key[:dim]) + key[dim:]

@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from damjax._checks import check_array, check_between, check_count, check_positive, concrete, float_dtype
+from damjax._checks import (
+    check_array,
+    check_between,
+    check_count,
+    check_instance,
+    check_positive,
+    concrete,
+    float_dtype,
+)
 from damjax.recall.task import NOBODY, Questions, Task
 from damjax.recall.tokens import Sequences, mqar
 from damjax.types import ArrayLike, Associations
@@ -153,6 +161,7 @@ def embed_sequences(
         >>> task.associations.keys.shape, task.associations.sample_weights[:, 0].tolist()
         ((4, 1, 16), [1.0, 1.0, 0.0, 0.0])
     """
+    check_instance("sequences", sequences, Sequences, "damjax.recall.mqar(key, ...) draws them")
     check_array("embeddings", embeddings, "V d")
     check_array("distractors", distractors, "")
     tokens, embeddings = concrete(sequences.tokens), jnp.asarray(embeddings)

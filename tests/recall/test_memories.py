@@ -308,3 +308,29 @@ def test_heads_see_pieces_of_the_cue_or_all_of_it():
 def test_heads_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         memories.multi_head(4, 6, **settings)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("make", [memories.stack, memories.layer_by_layer])
+def test_what_is_no_stack_is_refused(make):
+    layer = memories.linear(2, 2)
+    with pytest.raises(ValueError, match="memories must be at least one"):
+        make()
+    with pytest.raises(ValueError, match="memory must be of type Memory"):
+        make(layer, "text")
+    with pytest.raises(ValueError, match="activation must be a function"):
+        make(layer, layer, activation="text")
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_dtype_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="dtype must name a floating-point type"):
+        memories.multi_head(2, 2, num_heads=2, dtype=int)
+    assert memories.multi_head(2, 2, num_heads=2, dtype="float32").init(jax.random.key(0)).dtype == np.float32
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_loss_that_is_none_is_refused():
+    for memory in (memories.linear(2, 2), memories.mlp(2, 2, width=3)):
+        with pytest.raises(ValueError, match="loss must be a function"):
+            memory.objective("text")
