@@ -123,9 +123,9 @@ def test_what_is_no_such_text(tmp_path):
     with pytest.raises(ValueError, match=r"paragraphs of two sentences or more, .*empty\.txt' has none"):
         read_text(tmp_path / "empty.txt")
     (tmp_path / "latin.txt").write_bytes(b"Caf\xe9. Bar.")
-    with pytest.raises(ValueError, match=r"a text file in UTF-8, but .*latin\.txt' is not"):
+    with pytest.raises(ValueError, match=r"a readable text in UTF-8, but reading .*latin\.txt' gave"):
         read_text(tmp_path / "latin.txt")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="a readable text in UTF-8, but reading"):
         read_text(tmp_path / "missing.txt")
 
 
