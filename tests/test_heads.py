@@ -392,7 +392,7 @@ def test_regret_has_the_right_derivatives(name, kind):
     np.testing.assert_allclose(slope, change, rtol=1e-5)
 
 
-@over_objectives
+@over(NAMES, common=("linear_attention", "delta_net", "gated_linear_attention", "cross_entropy"))
 def test_slopes_are_bounded_and_linear_ones_attained(name):
     case = setting(name)
     rng = np.random.default_rng(6)
