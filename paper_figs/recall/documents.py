@@ -128,12 +128,14 @@ def prepare(protocol: Protocol) -> Problem:
     titles, bodies = (embed(texts).astype(protocol.dtype) for texts in (corpus.titles, corpus.bodies))
 
     routes = compile_routes(graph, weights, method=protocol.routing)
-    interests, nobody = (damjax.weights.sparse(table.astype(protocol.dtype)) for table in (weights, np.eye(len(graph))))
+    # Of types that ``Parts`` does not name.
+    interests: Any = damjax.weights.sparse(weights.astype(protocol.dtype))
+    nobody: Any = damjax.weights.sparse(np.eye(len(graph), dtype=protocol.dtype))
     parts = Parts(
         damjax.objectives.delta_net(),
         damjax.domains.unconstrained(),
         interests,
-        np.take_along_axis(routes.delays, np.asarray(interests.agents), axis=1),
+        jnp.asarray(np.take_along_axis(routes.delays, np.asarray(interests.agents), axis=1)),
         routes.max_delay,
         damjax.graphs.metropolis_weights(graph).astype(protocol.dtype),
     )
