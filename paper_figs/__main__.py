@@ -30,6 +30,12 @@ from paper_figs.particles import (
     transformer,
     zipf_tokens,
 )
+from paper_figs.recall import capacity as recall_capacity
+from paper_figs.recall import depth as recall_depth
+from paper_figs.recall import digits as recall_digits
+from paper_figs.recall import documents as recall_documents
+from paper_figs.recall import network as recall_network
+from paper_figs.recall import transformer as recall_transformer
 from paper_figs.sweeps import sweeper
 
 FIGURES = {
@@ -54,7 +60,17 @@ FIGURES = {
         normalization,
         noise,
         transformer,
+        recall_capacity,
+        recall_network,
+        recall_documents,
+        recall_digits,
+        recall_depth,
+        recall_transformer,
     )
+}
+# What can be asked for, and of which figures.
+OPTIONS = {
+    name: [one for one in FIGURES.values() if name in one.options] for one in FIGURES.values() for name in one.options
 }
 
 
@@ -91,10 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, metavar="DIR", help="keep what is computed here, and resume from it")
     parser.add_argument("--distributed", action="store_true", help="one of several processes that share the work")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds per point (default: 32, or 4 with --quick)")
-    for figure in FIGURES.values():
-        for name, option in figure.options.items():
-            group = size if option.is_size else parser
-            group.add_argument(f"--{name}", help=f"{figure.name}: {option.help}", **option.reading)
+    for name, having in OPTIONS.items():
+        option = having[0].options[name]
+        about = "; ".join(f"{figure.name}: {figure.options[name].help}" for figure in having)
+        (size if option.is_size else parser).add_argument(f"--{name}", help=about, **option.reading)
     parser.add_argument("--list", action="store_true", help="list the figures and stop")
     parser.add_argument(
         "--check", action="store_true", help="make nothing: say which numbers in DIR are not the published ones"
@@ -109,10 +125,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.seeds is not None and args.seeds < 2:
         parser.error(f"--seeds must be at least 2, for an interval, but it is {args.seeds}")
 
-    for figure in FIGURES.values():
-        for option in figure.options:
-            if getattr(args, option) and figure.name not in args.names:
-                parser.error(f"--{option} is for the figure {figure.name} only; name it")
+    for option, having in OPTIONS.items():
+        names = [figure.name for figure in having]
+        if getattr(args, option) and not set(names) & set(args.names):
+            parser.error(f"--{option} is for the figure {' or '.join(names)} only; name it")
 
     out = args.out or (FOLDER / "quick" if args.quick else FOLDER)
     if out.exists() and not out.is_dir():
@@ -124,6 +140,11 @@ def main(argv: list[str] | None = None) -> int:
         if not out.is_dir():
             parser.error(f"--check needs the figures that you have made, but there is no folder {out}; see --out")
         return check(args.names or list(FIGURES), out)
+    for figure in (FIGURES[name] for name in args.names or FIGURES):
+        if missing := [module for module in figure.needs if not importlib.util.find_spec(module)]:
+            parser.error(
+                f"{figure.name} needs {', '.join(missing)}; install with: pip install 'damjax[recall]', or name others"
+            )
     if args.store and not importlib.util.find_spec("zarr"):
         parser.error("--store needs zarr; install it with: pip install 'damjax[sweeps]'")
     if args.distributed and not args.store:

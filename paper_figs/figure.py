@@ -47,7 +47,8 @@ class Figure:
         size: of the picture, width and height in inches.
         tables: ``tables(numbers, protocol)``: rows of the CSV files, by what their names end in.
         facts: ``facts(numbers, protocol)``: what the JSON file says beside the protocol, or instead of its fields.
-        options: by name, what this figure alone can be asked for.
+        options: by name, what this figure, and others that have it, can be asked for.
+        needs: modules of the extra ``recall`` without which it cannot be made.
         is_quick: whether ``sized`` made it the quick version.
         chosen: the options that ``sized`` was asked for.
     """
@@ -63,6 +64,7 @@ class Figure:
     tables: Callable[[Any, Any], Tables] = lambda numbers, protocol: panels.tabulate(numbers)
     facts: Callable[[Any, Any], Mapping[str, Any]] = lambda numbers, protocol: {}
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+    needs: Sequence[str] = ()
     is_quick: bool = False
     chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -154,7 +154,9 @@ def _check_pure(algorithm: Algorithm, start: Any, stream: Associations, states: 
         once, once_info = algorithm.step(first, _at(stream, 0))
         twice, _ = algorithm.step(once, _at(stream, 1))
         again, again_info = algorithm.step(first, _at(stream, 0))
-    check_same(law, fix, (once, once_info), (again, again_info))
+    # A GPU adds up what arrives in one step in no fixed order: the same but for rounding.
+    rounding = 0.0 if jax.default_backend() == "cpu" else digits(stream.keys.dtype, SHARE)
+    check_same(law, fix, (once, once_info), (again, again_info), rounding)
     check_same("algorithm.step must not change the state it is given", "return a new one", before, first)
     check_same("algorithm.init must be pure: the same memories give the same", fix, first, algorithm.init(start))
     law = "algorithm.step must compute the same under jax.jit as without"
