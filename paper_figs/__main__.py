@@ -89,7 +89,7 @@ def check(names: Sequence[str], folder: Path) -> int:
     """Say of each figure whether its numbers in the folder are the published ones; 1 if any are not."""
     reports = [compare(name, folder) for name in names]
     for report in reports:
-        print(f"{report.name:17s} {report.verdict:8s} {report.text}")
+        print(f"{report.name:18s} {report.verdict:8s} {report.text}")
     return int(any(report.verdict != "ok" for report in reports))
 
 
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.list:
         for name, figure in FIGURES.items():
-            print(f"{name:17s} {(figure.about or '').splitlines()[0]}")
+            print(f"{name:18s} {(figure.about or '').splitlines()[0]}")
         return 0
     if unknown := [name for name in args.names if name not in FIGURES]:
         parser.error(f"no figure is called {', '.join(unknown)}; the figures are: {', '.join(FIGURES)}")

@@ -228,7 +228,7 @@ def tuned(
     asked = np.sum(errors[..., -1, :, :] * problem.corpus.interests, axis=(-1, -2)).mean(axis=1)
     chosen = grid[np.nanargmin(asked[:, :-1], axis=0), 0]
     results = sweep(f"evaluation_{dim}", run, keys=keys, constants=chosen[None], **mapped)
-    return {name: np.asarray(results[name])[0] for name in MEASURES}, chosen.tolist()
+    return {name: np.asarray(results[name], float)[0] for name in MEASURES}, chosen.tolist()
 
 
 def mixtures(interests: np.ndarray) -> dict[str, np.ndarray]:
@@ -445,4 +445,5 @@ FIGURE = Figure(
     tables=lambda results, protocol: tabulate(results.panels),
     facts=facts,
     options=OPTIONS,
+    needs=("topohub",),
 )
