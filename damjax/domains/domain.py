@@ -75,7 +75,8 @@ class Domain(abc.ABC):
         diameter: B, the largest distance between two memories of the set; infinite where it has none, or where it
             depends on a shape that is not known.
         constrained: whether there is any memory outside the set.
-        rotates: whether every rotation of a memory's features leaves the set as it is.
+        rotates: whether every rotation of a memory's features leaves the set as it is, and of those of some rows by
+            themselves, as heads have them.
         sets: those that it is made of.
 
     Example:

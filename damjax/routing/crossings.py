@@ -104,12 +104,12 @@ class PathLinks(NamedTuple):
     crosses: Bool[np.ndarray, "N K E"]
 
 
-def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool = True) -> Traffic:
+def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool = True, num_heads: int = 1) -> Traffic:
     """How many floats cross the network per step for each agent.
 
     A query is the memory, dv*df floats over each tree edge. A reply is dv + df floats where the gradient is sent as its
-    two factors (``rank_one``), else dv*df, over each hop of its path. Where inner nodes add up the replies, one of
-    dv*df floats crosses each tree edge, for a sum has no two factors.
+    two factors (``rank_one``), dv + H df of a memory of H heads, else dv*df, over each hop of its path. Where inner
+    nodes add up the replies, one of dv*df floats crosses each tree edge, for a sum has no two factors.
 
     Example:
         >>> import networkx as nx, numpy as np
@@ -123,7 +123,8 @@ def traffic(routes: Routes, *, value_dim: int, feature_dim: int, rank_one: bool 
     query = value_dim * feature_dim * tree_edges
     if routes.summed:
         return Traffic(query, query)
-    reply_size = value_dim + feature_dim if rank_one else value_dim * feature_dim
+    check_count("num_heads", num_heads)
+    reply_size = value_dim + num_heads * feature_dim if rank_one else value_dim * feature_dim
     return Traffic(query, reply_size * np.maximum(routes.hops, 0).sum(axis=1))
 
 
@@ -133,6 +134,7 @@ def link_traffic(
     value_dim: int,
     feature_dim: int,
     rank_one: bool = True,
+    num_heads: int = 1,
     bits: int | None = None,
     period: int = 1,
     float_bytes: int = 4,
@@ -143,7 +145,8 @@ def link_traffic(
         routes: summed ones send one answer over each tree edge, of dv*df numbers.
         value_dim: dv.
         feature_dim: df.
-        rank_one: whether an answer is sent as its two factors, dv + df numbers, else as a matrix, dv*df.
+        rank_one: whether an answer is sent as its two factors, dv + H df numbers, else as a matrix, dv*df.
+        num_heads: H, of the memory, whose df is that of one head.
         bits: of every number of an answer that is rounded, see ``damjax.channels.quantised``; each of its factors, or
             the matrix, then takes one float more, for the range. A message is whole bytes. None: numbers are floats.
         period: questions are asked in one step of so many, see ``damjax.channels.periodic``.
@@ -166,14 +169,14 @@ def link_traffic(
         ([4.0, 4.0], [40.0, 40.0], [72.0, 72.0])
     """
     _check_sizes(routes, value_dim, feature_dim)
-    for name, count in (("period", period), ("float_bytes", float_bytes)):
+    for name, count in (("period", period), ("num_heads", num_heads), ("float_bytes", float_bytes)):
         check_count(name, count)
     if bits is not None:
         check_count("bits", bits)
     by_edge, by_path = _edges_of_trees(routes), _edges_of_paths(routes)
     links = tuple(sorted(by_edge))
     parts = 2 if rank_one and not routes.summed else 1
-    numbers = value_dim + feature_dim if parts == 2 else value_dim * feature_dim
+    numbers = value_dim + num_heads * feature_dim if parts == 2 else value_dim * feature_dim
     reply_bytes = numbers * float_bytes if bits is None else math.ceil(numbers * bits / BYTE) + parts * float_bytes
 
     def crossings(messages: Counter[Edge], numbers: int, size: int, share: float) -> Crossings:

@@ -29,6 +29,10 @@ def test_traffic_by_hand():
     routes = compile_routes(nx.path_graph(3), np.array([[0.5, 0, 0.5], [0, 1, 0], [0, 0, 1]]))
     assert [t.tolist() for t in traffic(routes, value_dim=2, feature_dim=3)] == [[12, 0, 0], [10, 0, 0]]
     assert traffic(routes, value_dim=2, feature_dim=3, rank_one=False).reply.tolist() == [12, 0, 0]
+    # Two factors, of which the second has a part for each head, on two links.
+    assert traffic(routes, value_dim=2, feature_dim=3, num_heads=2).reply.tolist() == [16, 0, 0]
+    by_link = link_traffic(routes, value_dim=2, feature_dim=3, num_heads=2)
+    assert by_link.reply.numbers.sum() == 16
     for rank_one in (False, True):
         summed = traffic(convergecast(routes), value_dim=2, feature_dim=3, rank_one=rank_one)
         assert [t.tolist() for t in summed] == [[12, 0, 0], [12, 0, 0]]
