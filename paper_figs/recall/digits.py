@@ -23,8 +23,6 @@ ALONE, BEST, IMAGE = "alone", "best map", "image"
 ABOUT = {"own": "own classes", "others": "others' classes"}
 SIDE = 8  # pixels
 ERRORS = (0.7, 0.8, 1.0, 1.5, 2.0, 3.0)  # ticks of NMSE
-# In batches of one size, so that tuning and evaluation are one program.
-MAPPED: dict[str, Any] = {"vectorize": jax.vmap, "batch_size": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,10 +166,12 @@ def examine(
         measured, recalls = answers(protocol, task, memories, exam)
         return measured | {"recalls": recalls}
 
+    # Tuning seeds fit into such batches too, so that both sweeps are one program.
+    mapped: dict[str, Any] = {"vectorize": jax.vmap, "batch_size": protocol.num_seeds}
     names, weights = list(algorithms), np.array(protocol.weights, protocol.dtype)
     grid = np.array(constants, protocol.dtype)
     first = jax.tree.map(lambda leaf: leaf[:num_tuning], tasks)
-    tuning = sweep(f"{exam}_tuning", run, keys=first, algorithm=names, weight=weights, constant=grid, **MAPPED)
+    tuning = sweep(f"{exam}_tuning", run, keys=first, algorithm=names, weight=weights, constant=grid, **mapped)
     own, others = (np.asarray(tuning[kind])[..., -1].mean(axis=-1) for kind in ABOUT)
     shares = weights[:, None]
     chosen = grid[np.nanargmin(EXAMS[exam].sign * (shares * own + (1 - shares) * others), axis=-1)]
@@ -183,9 +183,9 @@ def examine(
         weight=np.tile(weights, len(names)),
         constant=chosen.ravel(),
         zipped=[("algorithm", "weight", "constant")],
-        **MAPPED,
+        **mapped,
     )
-    values = {of: np.asarray(results[of]) for of in (*ABOUT, "recalls")}
+    values = {of: np.asarray(results[of], float) for of in (*ABOUT, "recalls")}
     values = {of: array.reshape(len(names), len(weights), *array.shape[1:]) for of, array in values.items()}
     return values, dict(zip(names, chosen.tolist(), strict=True))
 
@@ -208,7 +208,7 @@ def best_map(protocol: Protocol, tasks: recall.Task, sweep: Sweep) -> tuple[dict
         return {kind: values[0] for kind, values in measured.items()} | {"recalls": recalls}
 
     results = sweep("best", run, keys=tasks, vectorize=jax.vmap)
-    return {kind: np.asarray(results[kind]) for kind in ABOUT}, np.asarray(results["recalls"])
+    return {kind: np.asarray(results[kind], float) for kind in ABOUT}, np.asarray(results["recalls"])
 
 
 def compute(protocol: Protocol, sweep: Sweep = quiet, algorithms: Mapping[str, Factory] = ALGORITHMS) -> Results:
@@ -337,5 +337,15 @@ def facts(results: Results, protocol: Protocol) -> dict[str, Any]:
 
 
 FIGURE = Figure(
-    "recall_digits", __doc__, CLAIM, Protocol(), QUICK, compute, draw, (12.5, 6.2), tables=tables, facts=facts
+    "recall_digits",
+    __doc__,
+    CLAIM,
+    Protocol(),
+    QUICK,
+    compute,
+    draw,
+    (12.5, 6.2),
+    tables=tables,
+    facts=facts,
+    needs=("sklearn",),
 )

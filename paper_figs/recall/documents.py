@@ -170,12 +170,10 @@ def draw_task(problem: Problem, protocol: Protocol, key: jax.Array, dim: int) ->
 def learn(algorithm: damjax.Algorithm, task: recall.Task, num_places: int, horizons: Sequence[int]) -> jax.Array:
     """The agents' linear memories after every horizon, (H, L, dv, dk); at other places nobody sees anything."""
     keys, values = task.associations.keys, task.associations.values
-    num_steps, num_agents = keys.shape[:2]
-    nobody = [(0, 0), (0, num_places - num_agents)]
-    stream = damjax.Associations(
-        *(jnp.pad(vectors, (*nobody, (0, 0))) for vectors in (keys, values)),
-        sample_weights=jnp.pad(jnp.ones((num_steps, num_agents), keys.dtype), nobody),
-    )
+    num_agents = keys.shape[1]
+    # A cue of zeros has no gradient.
+    places = [(0, 0), (0, num_places - num_agents), (0, 0)]
+    stream = damjax.Associations(jnp.pad(keys, places), jnp.pad(values, places))
     every = int(np.gcd.reduce(horizons))
 
     def advance(state: Any, stretch: damjax.Associations) -> tuple[Any, jax.Array]:
@@ -417,10 +415,7 @@ def reading_text(protocol: Protocol, path: Path) -> Protocol:
     Raises:
         ValueError: a file that cannot be read, fewer paragraphs than places.
     """
-    try:
-        documents = tuple(recall.read_text(path))
-    except OSError as error:
-        raise ValueError(f"text must be a readable file in UTF-8, but reading {path} gave: {error}") from error
+    documents = tuple(recall.read_text(path))
     num_places = len(damjax.graphs.topology(protocol.topology))
     recall.split_evenly(documents, num_places)  # raises where there are too few
     return dataclasses.replace(protocol, text=Text(path, documents))
