@@ -37,7 +37,7 @@ class Protocol:
 
 
 QUICK = {"num_seeds": 3, "dim": 8, "vocabulary": 64, "loads": (0.5, 2.0)}
-CLAIM = "The delta rule keeps what linear attention confuses; where pairs change, it pays to forget"
+CLAIM = "The delta rule keeps what linear attention confuses; a gate mends linear attention where pairs change"
 CONDITIONS = {  # panel -> title, whether keys are correlated, whether pairs are rewritten
     "random": ("random keys", False, False),
     "correlated": ("correlated keys", True, False),
@@ -213,7 +213,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
             constant=np.array(kind.constants, protocol.dtype),
             vectorize=jax.vmap,
         )
-        flat = np.asarray(results["accuracy"])
+        flat = np.asarray(results["accuracy"], float)
         accuracies = np.moveaxis(flat.reshape(-1, len(CONDITIONS), len(protocol.loads), num_seeds), 0, 2)
         best = accuracies[..., :num_tuning].mean(axis=-1).argmax(axis=-1)
         picked = np.take_along_axis(accuracies, best[..., None, None], axis=2)[:, :, 0, num_tuning:]

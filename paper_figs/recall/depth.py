@@ -140,7 +140,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
             rate=np.array(protocol.rates, protocol.dtype),
             dims={"error": ("window",)},
         )
-        measured = np.asarray(results["error"])  # by teacher, rate, seed and window
+        measured = np.asarray(results["error"], float)  # by teacher, rate, seed and window
         best = measured[:, :, :num_tuning, -1].mean(axis=2).argmin(axis=1)
         errors[kind.label] = measured[np.arange(len(TEACHERS)), best, num_tuning:]
         rates[kind.label] = np.array(protocol.rates)[best]

@@ -163,7 +163,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
             dims={"windows": ("window",)},
         )
         by_point = {  # rate, point, seed, and window
-            about: (x := np.asarray(results[about])).reshape(len(x), len(protocol.points), -1, *x.shape[2:])
+            about: (x := np.asarray(results[about], float)).reshape(len(x), len(protocol.points), -1, *x.shape[2:])
             for about in ("all", "own", "others", "windows")
         }
         best = by_point["all"][:, :, :num_tuning].mean(axis=2).argmax(axis=0)
@@ -221,7 +221,7 @@ def draw(figure: Picture, panels: Mapping[str, Panel], protocol: Protocol) -> No
         f" d = {protocol.dim}, questions on the way.\nWeight {protocol.own_weight:g} on oneself, the rest in equal"
         f" parts on the others that an agent listens to, and it is asked accordingly. Rates chosen on"
         f" {protocol.num_tuning_seeds} other seeds, point by point.\nMean and 95% interval over {protocol.num_seeds}"
-        " seeds.",
+        " seeds. C-DOGD mixes in every step, however long the links are.",
     )
 
 

@@ -164,13 +164,13 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
             vectorize=jax.vmap,
             dims={"own": ("point",), "others": ("point",)},
         )
-        measured = {about: np.asarray(results[about]) for about in samples}  # by rate, seed and point
+        measured = {about: np.asarray(results[about], float) for about in samples}  # by rate, seed and point
         last = (measured["own"] + measured["others"])[:, :num_tuning, -1].mean(axis=1)
         for about, values in measured.items():
             samples[about][name] = values[last.argmax(), num_tuning:]
         rates[name] = [protocol.rates[last.argmax()]]
     for about, curves in samples.items():
-        central = np.asarray(results[f"central_{about}"])[0, num_tuning:]
+        central = np.asarray(results[f"central_{about}"], float)[0, num_tuning:]
         curves[CENTRAL] = np.repeat(central[:, None], protocol.num_points, axis=1)
     steps = protocol.num_steps / protocol.num_points * np.arange(1, protocol.num_points + 1)
     return {

@@ -62,7 +62,8 @@ def choose(objective, weights, greedy, params, candidates, time):
     """Each agent's association: the candidate that costs the agents most with the memories they have, or the first."""
     over_candidates = jax.vmap(objective.value, in_axes=(None, 0, 0, 0, None))
     over_senders = jax.vmap(over_candidates, in_axes=(None, 0, 0, 0, None))
-    cost = jax.vmap(over_senders, in_axes=(0, None, None, None, None))(params, *candidates[:3], time.astype(params.dtype))
+    over_receivers = jax.vmap(over_senders, in_axes=(0, None, None, None, None))
+    cost = over_receivers(params, *candidates[:3], time.astype(params.dtype))
     worst = jnp.where(greedy, jnp.argmax(jnp.einsum("nm,nmc->mc", weights, cost), axis=1), 0)
     return jax.tree.map(lambda field: jax.vmap(lambda options, pick: options[pick])(field, worst), candidates)
 

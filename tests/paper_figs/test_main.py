@@ -87,6 +87,11 @@ LINEAR = {
     "orthogonal": ("margins", "leads"),
     "transformer": tuple(f"{how}_{what}" for how in ("whole", "parts") for what in ("acc", "output", "key", "prev")),
     "zipf_tokens": ("margins", "rises"),
+    "recall_capacity": ("random", "correlated", "rewritten"),
+    "recall_network": ("own", "others", "delay", "time"),
+    "recall_documents": ("own", "others", "none", "room", "pairs"),
+    "recall_digits": ("completion_own", "completion_others", "classification"),
+    "recall_transformer": ("own", "others"),
 }
 
 
@@ -159,11 +164,26 @@ def test_the_summary_is_the_mean_of_the_runs(quick):
         ("correlations", {"limits", "losses", "scaled", "spreads"}),
         ("factorised", {"accuracy", "errors", "losses"}),
         ("normalization", set(NORMALIZATION)),
+        ("recall_capacity", {"random", "correlated", "rewritten"}),
+        ("recall_network", {"own", "others", "delay", "time"}),
+        (
+            "recall_documents",
+            {f"{about}_{what}" for about in ("own", "others", "none") for what in ("recall", "mrr", "nmse")}
+            | {"room", "pairs_C-DOGD", "pairs_DAM-TOGD"},
+        ),
+        (
+            "recall_digits",
+            {f"{exam}_{what}" for exam in ("completion", "classification") for what in ("own", "others", "time")},
+        ),
+        ("recall_depth", {"linear", "rectified", "folded"}),
+        ("recall_transformer", {"own", "others"}),
     ],
 )
 def test_the_other_figures_in_quick_mode(name, panels, tmp_path, capsys, pictures):
     assert main([name, "--quick", "--seeds", "2", "--out", str(tmp_path)]) == 0
     files = {f"{name}{ending}" for ending in (".png", ".pdf", ".csv", "_runs.csv", ".json")}
+    if name == "recall_digits":
+        files |= {f"{name}_images.csv"}
     assert {path.name for path in tmp_path.iterdir()} == files
     check_picture(pictures[0])
     told = capsys.readouterr()

@@ -333,4 +333,19 @@ def test_a_dtype_that_is_none_is_refused():
 def test_a_loss_that_is_none_is_refused():
     for memory in (memories.linear(2, 2), memories.mlp(2, 2, width=3)):
         with pytest.raises(ValueError, match="loss must be a function"):
-            memory.objective("text")
+            memory.objective("text")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_loss_of_ones_own_keeps_its_regret_where_its_kind_is_told():
+    def huber(recall, value, time):
+        return jnp.sum(optax.losses.huber_loss(recall, value, delta=1.0))
+
+    memory = ALL["taylor"]()
+    objective = memory.objective(huber, kind=damjax.objectives.Smooth(1.0))
+    start = jax.vmap(memory.init)(jax.random.split(jax.random.key(0), N))
+    algorithm = damjax.ogd(objective, WEIGHTS, learning_rate=0.1, domain=BALL)
+    _, losses = damjax.simulate(algorithm, start, STREAM, observe=damjax.regret.observe_losses(objective, WEIGHTS))
+    assert (damjax.regret.static_regret(losses, objective, WEIGHTS, BALL, STREAM, [T]) > 0).all()
+    for wrong, loss in ((ALL["mlp"](), huber), (memory, damjax.objectives.delta_net())):
+        with pytest.raises(ValueError, match="kind must be left out"):
+            wrong.objective(loss, kind=damjax.objectives.Smooth(1.0))

@@ -95,9 +95,10 @@ def window_attention(
 ) -> Memory:
     """Softmax attention over the associations of the last L steps, which are stored as they are: nothing is learned.
 
-    It is the ceiling that a learned memory is measured by, at the price of L times as many numbers and of sending the
-    associations themselves. ``share_associations`` is the algorithm that fills it; gradient steps would move what was
-    seen, so that ``ogd`` and its kin find nothing to learn: the gradient is zero.
+    It is the ceiling that a learned memory is measured by, where no cue comes twice: of two responses to one cue it
+    recalls the mean. The price is that all that was seen is stored, and sent as it is. ``share_associations`` is the
+    algorithm that fills it; gradient steps would move what was seen, so that ``ogd`` and its kin find nothing to learn:
+    the gradient is zero.
 
     Args:
         key_dim: dk.

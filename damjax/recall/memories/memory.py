@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from damjax._checks import check_function, check_instance
 from damjax.features import FeatureMap
-from damjax.objectives import General, Objective, delta_net, of_memory
+from damjax.objectives import General, Kind, Objective, delta_net, of_memory
 
 __all__ = ["Memory"]
 
@@ -40,13 +40,21 @@ class Memory(NamedTuple):
     apply: Callable[[Any, Float[Array, "dk"]], Float[Array, "dv"]]
     features: FeatureMap | None = None
 
-    def objective(self, loss: Objective | Callable[..., Float[Array, ""]] | None = None, *, gated: bool = False) -> Any:
+    def objective(
+        self,
+        loss: Objective | Callable[..., Float[Array, ""]] | None = None,
+        *,
+        kind: Kind | None = None,
+        gated: bool = False,
+    ) -> Any:
         """What an agent minimises that keeps this memory: f_t(X) = l(apply(X, k), v, t).
 
         Args:
             loss: l, (recall (dv,), value (dv,), time ()) -> (), with ``gated`` also of the gate; or an objective of
                 ``damjax.objectives``, of which the loss is taken, and for matrices the kind and the ridge part as well.
                 By default half the squared error, that of ``delta_net``.
+            kind: of a loss that is a function, what is known of it, such as ``damjax.objectives.Smooth(1.0)``: from it
+                follow the regret and the bounds of a matrix. Of an objective it is that objective's own.
             gated: whether the loss is a function that takes gates.
 
         Returns:
@@ -54,7 +62,8 @@ class Memory(NamedTuple):
             other a ``MemoryObjective``, of which values and gradients are known.
 
         Raises:
-            ValueError: a loss that is none; an objective with a ridge part for a memory that is no matrix.
+            ValueError: a loss that is none; a kind for a memory that is no matrix, or beside an objective; an objective
+                with a ridge part for a memory that is no matrix.
 
         Example:
             >>> import damjax
@@ -64,11 +73,18 @@ class Memory(NamedTuple):
             General()
         """
         loss = delta_net() if loss is None else loss
+        if kind is not None:
+            check_instance("kind", kind, Kind, "damjax.objectives.Smooth(smoothness) is one")
+            if isinstance(loss, Objective) or self.features is None or gated:
+                raise ValueError(
+                    "kind must be left out but for the loss of a matrix that is a function: nothing follows from it for"
+                    " other memories, and an objective has its own"
+                )
         if not isinstance(loss, Objective):
             check_function("loss", loss, "recall, value, time, gate" if gated else "recall, value, time", "or none")
             if self.features is None or gated:
                 return of_memory(self.apply, loss, gated=gated)
-            return Objective(self.features, loss, jax.grad(loss), General())
+            return Objective(self.features, loss, jax.grad(loss), General() if kind is None else kind)
         if self.features is not None:
             return loss._replace(features=self.features)
         if loss.ridge is not None or loss.gated:
