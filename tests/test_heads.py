@@ -237,6 +237,7 @@ def test_dam_togd_is_that_of_its_messages(name):
     np.testing.assert_array_equal(info.num_applied, applied)
 
 
+@pytest.mark.long
 def test_one_head_is_the_memory_without_heads():
     """Features (1, df) beside (df,): runs, losses, regret and constants."""
     (phi,) = maps_of(1)
@@ -254,6 +255,7 @@ def test_one_head_is_the_memory_without_heads():
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10), *found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_agents", [3, *in_the_long_run(40)])
 def test_of_many_features_and_agents(num_agents):
     """Past the sums that are written out, products take their place."""
@@ -374,6 +376,7 @@ def test_without_constraint_every_head_has_the_best_memory_of_its_own():
     assert np.all(found.gap <= 1e-8 * np.abs(found.loss))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["small ball", "box"])
 @pytest.mark.parametrize("name", ["delta_net", "cross_entropy"])
 def test_regret_has_the_right_derivatives(name, kind):
@@ -449,6 +452,7 @@ def test_no_bound_is_exceeded(name):
         assert np.all(found <= limit * (1 + 1e-9) + 1e-9)
 
 
+@pytest.mark.long
 @over_objectives
 def test_laws(name):
     for feature_map in (features.split(2), features.heads(*maps_of(3))):

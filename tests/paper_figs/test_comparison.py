@@ -108,9 +108,9 @@ def test_every_figure_is_published_at_full_size(tmp_path, capsys):
         report = compare(name, PUBLISHED)
         assert report.verdict == "ok", report
     assert main(["rates", "--check", "--out", str(PUBLISHED)]) == 0
-    assert capsys.readouterr().out.startswith("rates             ok       798 cells agree")
+    assert capsys.readouterr().out.startswith("rates              ok       798 cells agree")
     assert main(["rates", "bounds", "--check", "--out", str(PUBLISHED / "rates")]) == 1
-    assert "bounds            MISSING  not in" in capsys.readouterr().out
+    assert "bounds             MISSING  not in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_one_agent_is_plain_online_training(name, optimizer):
         np.testing.assert_allclose(ours[0], theirs, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "algorithm"),
     [("mlp", "ogd"), ("mlp", "c_dogd"), ("mlp", "dam_togd"), ("slots", "dam_togd"), ("stack", "dam_togd")],
