@@ -232,3 +232,8 @@ def float_dtype(dtype: jax.typing.DTypeLike | None) -> np.dtype:
     if not jnp.issubdtype(wanted, jnp.floating):
         raise ValueError(f"dtype must name a floating-point type, as 'float32' does, but it is {dtype!r}")
     return wanted
+
+
+def missing_extra(needs: str, extra: str) -> ImportError:
+    """What to raise where a package is missing that an extra brings; ``needs`` says what needs which package."""
+    return ImportError(f"{needs}; install it with: pip install 'damjax[{extra}]'")

@@ -8,7 +8,7 @@ from importlib.resources.abc import Traversable
 import networkx as nx
 import numpy as np
 
-from damjax._checks import brief, check_array, check_between, check_count, check_positive
+from damjax._checks import brief, check_array, check_between, check_count, check_positive, missing_extra
 from damjax.types import Graph
 
 __all__ = [
@@ -211,7 +211,7 @@ def _topology_zoo() -> Traversable:
     try:
         return importlib.resources.files("topohub") / "data" / "topozoo"
     except ImportError as error:
-        raise ImportError("real networks need topohub; install it with: pip install 'damjax[recall]'") from error
+        raise missing_extra("real networks need topohub", "recall") from error
 
 
 def failing_links(graph: Graph, probability: float, *, num_epochs: int, seed: int) -> list[Graph]:

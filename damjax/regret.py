@@ -182,9 +182,7 @@ def static_regret(
     expected = (np.shape(losses)[0], changing_interests("weights", weights).shape[0])
     if np.shape(losses) != expected:
         raise ValueError(f"losses must have shape (T, N) = {expected}, but it is {np.shape(losses)}")
-    if steps[-1] > losses.shape[0]:
-        raise ValueError(f"horizons must be at most the {losses.shape[0]} steps of losses, but one is {steps[-1]}")
-    cumulative = running_sums(jnp.asarray(losses)[: steps[-1]])[np.array(steps) - 1]
+    cumulative = _cumulative(losses, steps)
     best, loss_at_zero = best_beside_empty(objective, weights, domain, associations, steps)
     regret = cumulative - best.loss
     _warn_if_inexact(best.gap, regret, jnp.abs(loss_at_zero) + jnp.abs(best.loss), steps)
@@ -225,9 +223,14 @@ def regret_against(
             f"reference must be losses of as many steps and agents, {np.shape(losses)}, but its shape is"
             f" {np.shape(reference)}"
         )
+    return _cumulative(jnp.asarray(losses) - jnp.asarray(reference), steps)
+
+
+def _cumulative(losses: Float[ArrayLike, "T N"], steps: Sequence[int]) -> Float[Array, "H N"]:
+    """The sums of losses up to every horizon, or a ValueError for one beyond the run."""
     if steps[-1] > np.shape(losses)[0]:
         raise ValueError(f"horizons must be at most the {np.shape(losses)[0]} steps of losses, but one is {steps[-1]}")
-    return running_sums(jnp.asarray(losses) - jnp.asarray(reference))[np.array(steps) - 1]
+    return running_sums(jnp.asarray(losses)[: steps[-1]])[np.array(steps) - 1]
 
 
 def recovery_time(

@@ -23,8 +23,6 @@ __all__ = [
     "Schedule",
     "Signal",
     "Stream",
-    "check_ranges",
-    "missing_ones",
 ]
 
 T = TypeVar("T")

@@ -35,16 +35,16 @@ class Parts(NamedTuple):
     Attributes:
         objective: the memory loss.
         domain: the feasible set.
-        weights: interests, (N, N).
-        delays: round trips in steps, (N, N).
+        weights: interests, (N, N), or as edge lists.
+        delays: round trips in steps, shaped like the weights.
         max_delay: in steps, what no round trip of the network exceeds; static.
         mixing: the network's Metropolis weights, (N, N).
     """
 
     objective: damjax.objectives.Objective
     domain: damjax.domains.Domain
-    weights: jax.Array
-    delays: jax.Array
+    weights: Any
+    delays: Any
     max_delay: int
     mixing: Any
 
@@ -52,26 +52,32 @@ class Parts(NamedTuple):
 Factory = Callable[[Parts, jax.Array], damjax.Algorithm]
 """``factory(parts, constant)``: an algorithm, with the rate constant c that is tuned, shape () and positive."""
 
-ALGORITHMS: dict[str, Factory] = {
-    "OGD": lambda parts, constant: damjax.ogd(
-        parts.objective, parts.weights, learning_rate=damjax.schedules.inverse_sqrt(constant), domain=parts.domain
-    ),
-    "C-DOGD": lambda parts, constant: damjax.c_dogd(
-        parts.objective,
-        parts.mixing,
-        learning_rate=damjax.schedules.inverse_sqrt(constant),
-        domain=parts.domain,
-        order="combine_then_adapt",
-    ),
-    "DAM-TOGD": lambda parts, constant: damjax.dam_togd(
-        parts.objective,
-        parts.weights,
-        parts.delays,
-        learning_rate=damjax.schedules.inverse_sqrt(constant),
-        domain=parts.domain,
-        max_delay=parts.max_delay,
-    ),
-}
+
+def by_rate(rate: Callable[[jax.Array], Any]) -> dict[str, Factory]:
+    """The paper's algorithms, of the rate or the schedule that this makes of the constant."""
+    return {
+        "OGD": lambda parts, constant: damjax.ogd(
+            parts.objective, parts.weights, learning_rate=rate(constant), domain=parts.domain
+        ),
+        "C-DOGD": lambda parts, constant: damjax.c_dogd(
+            parts.objective,
+            parts.mixing,
+            learning_rate=rate(constant),
+            domain=parts.domain,
+            order="combine_then_adapt",
+        ),
+        "DAM-TOGD": lambda parts, constant: damjax.dam_togd(
+            parts.objective,
+            parts.weights,
+            parts.delays,
+            learning_rate=rate(constant),
+            domain=parts.domain,
+            max_delay=parts.max_delay,
+        ),
+    }
+
+
+ALGORITHMS = by_rate(lambda constant: damjax.schedules.inverse_sqrt(constant))
 
 
 def average_losses(

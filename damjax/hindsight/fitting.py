@@ -1,5 +1,7 @@
 """The best of several offline fits: what a memory of which no theorem speaks is measured against in hindsight."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +15,10 @@ from damjax._checks import check_count, check_instance
 from damjax._laws import check_domain
 from damjax.domains import Domain, as_domain
 from damjax.evaluation import pairs
-from damjax.objectives import MemoryLoss, as_objective
+from damjax.objectives import MemoryLoss, MemoryObjective, Objective, as_objective
 from damjax.types import Associations
-from damjax.weights.epochs import EpochWeights, changing_interests
-from damjax.weights.interests import Weights
+from damjax.weights.epochs import EpochInterests, EpochWeights, changing_interests
+from damjax.weights.interests import Interests, Weights
 
 __all__ = ["Fit", "best_fit"]
 
@@ -92,41 +94,58 @@ def best_fit(
     starts = jax.tree.map(jnp.asarray, starts)
     check_domain(domain, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), starts))
     stream = jax.tree.map(jnp.asarray, associations)
-    num_steps = stream.keys.shape[0]
-
-    def whole(params: Any) -> tuple[Float[Array, "N"], Any]:
-        """F and its gradient, of all agents."""
-
-        def add(carry: tuple[Any, Any], at: tuple[Array, Associations]) -> tuple[Any, None]:
-            time, now = at
-            asked = pairs(objective, interests.at(time), params, now, time)
-            return add_compensated(*carry, (asked.weighted_losses(), asked.weighted_gradient())), None
-
-        nothing = (jnp.zeros(num_agents, dtype_of(params)), jax.tree.map(jnp.zeros_like, params))
-        times = jnp.arange(1, num_steps + 1, dtype=jnp.int32)
-        (sums, _), _ = jax.lax.scan(add, (nothing, nothing), (times, stream))
-        return sums
 
     def fit(start: Any) -> tuple[Any, Float[Array, "N"]]:
-        def iterate(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], None]:
-            params, state, best, least = carry
-            losses, gradient = whole(params)
-            better = losses < least
-            best = jax.tree.map(lambda new, old: jnp.where(beside(better, new), new, old), params, best)
-            mean = jax.tree.map(lambda leaf: leaf / num_steps, gradient)
-            updates, state = promoting(jax.vmap(optimizer.update), mean, state, params)
-            moved = jax.tree.map(lambda x, update: (x + update).astype(x.dtype), params, updates)
-            return (jax.vmap(domain.project)(moved), state, best, jnp.where(better, losses, least)), None
-
-        first = jax.vmap(domain.project)(start)
-        never = jnp.full(num_agents, jnp.inf, dtype_of(start))
-        carry = (first, jax.vmap(optimizer.init)(first), first, never)
-        (last, _, best, least), _ = jax.lax.scan(iterate, carry, length=num_iterations)
-        losses, _ = whole(last)
-        better = losses < least
-        return jax.tree.map(lambda x, y: jnp.where(beside(better, x), x, y), last, best), jnp.minimum(losses, least)
+        whole = functools.partial(_whole, objective, interests, stream)
+        return _descended(whole, start, domain, optimizer, num_iterations, stream.keys.shape[0])
 
     memories, losses = jax.lax.map(fit, starts)
-    which = jnp.argmin(losses, axis=0)
-    agents = jnp.arange(num_agents)
+    which, agents = jnp.argmin(losses, axis=0), jnp.arange(num_agents)
     return Fit(jax.tree.map(lambda leaf: leaf[which, agents], memories), losses[which, agents], losses)
+
+
+def _whole(
+    objective: Objective | MemoryObjective, interests: Interests | EpochInterests, stream: Associations, params: Any
+) -> tuple[Float[Array, "N"], Any]:
+    """F and its gradient, of all agents."""
+
+    def add(carry: tuple[Any, Any], at: tuple[Array, Associations]) -> tuple[Any, None]:
+        time, now = at
+        asked = pairs(objective, interests.at(time), params, now, time)
+        return add_compensated(*carry, (asked.weighted_losses(), asked.weighted_gradient())), None
+
+    nothing = (jnp.zeros(interests.shape[0], dtype_of(params)), jax.tree.map(jnp.zeros_like, params))
+    times = jnp.arange(1, stream.keys.shape[0] + 1, dtype=jnp.int32)
+    (sums, _), _ = jax.lax.scan(add, (nothing, nothing), (times, stream))
+    return sums
+
+
+def _descended(
+    whole: Callable[[Any], tuple[Float[Array, "N"], Any]],
+    start: Any,
+    domain: Domain,
+    optimizer: optax.GradientTransformation,
+    num_iterations: int,
+    num_steps: int,
+) -> tuple[Any, Float[Array, "N"]]:
+    """The best memory of every agent on the way from the start, and its loss."""
+
+    def better_of(params: Any, losses: Array, best: Any, least: Array) -> tuple[Any, Array]:
+        better = losses < least
+        kept = jax.tree.map(lambda new, old: jnp.where(beside(better, new), new, old), params, best)
+        return kept, jnp.where(better, losses, least)
+
+    def iterate(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], None]:
+        params, state, best, least = carry
+        losses, gradient = whole(params)
+        best, least = better_of(params, losses, best, least)
+        mean = jax.tree.map(lambda leaf: leaf / num_steps, gradient)
+        updates, state = promoting(jax.vmap(optimizer.update), mean, state, params)
+        moved = jax.tree.map(lambda x, update: (x + update).astype(x.dtype), params, updates)
+        return (jax.vmap(domain.project)(moved), state, best, least), None
+
+    first = jax.vmap(domain.project)(start)
+    never = jnp.full(len(jax.tree.leaves(start)[0]), jnp.inf, dtype_of(start))
+    carry = (first, jax.vmap(optimizer.init)(first), first, never)
+    (last, _, best, least), _ = jax.lax.scan(iterate, carry, length=num_iterations)
+    return better_of(last, whole(last)[0], best, least)

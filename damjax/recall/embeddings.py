@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from damjax._checks import brief, check_count
+from damjax._checks import brief, check_count, missing_extra
 
 __all__ = ["Embedder", "Embedding", "hashed_ngrams", "static_embeddings"]
 
@@ -119,7 +119,7 @@ def _wordllama(dim: int):
     try:
         import wordllama
     except ImportError as error:
-        raise ImportError("static embeddings need wordllama; install it with: pip install 'damjax[recall]'") from error
+        raise missing_extra("static embeddings need wordllama", "recall") from error
     finally:
         logging.getLogger().removeHandler(quiet)
     # By itself the package looks for the tokenizer that it ships in another folder, and downloads it again.
@@ -141,8 +141,12 @@ def _ngrams(text: str, sizes: tuple[int, ...]) -> Counter[str]:
 
 
 def _hash(gram: str) -> int:
+    return int.from_bytes(digest(gram), "little")
+
+
+def digest(text: str) -> bytes:
     """64 bits, the same in every process: ``hash`` of a string is salted, and a checksum's bits are not independent."""
-    return int.from_bytes(blake2b(gram.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _unit(vectors: np.ndarray, texts: Sequence[str], part: str) -> np.ndarray:

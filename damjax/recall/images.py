@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from damjax._checks import check_choice, check_count, float_dtype
+from damjax._checks import check_choice, check_count, float_dtype, missing_extra
 from damjax.recall.items import passes
 from damjax.recall.task import Questions, Task
 from damjax.types import Associations
@@ -125,7 +125,7 @@ def _data(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("digits needs scikit-learn; install it with: pip install 'damjax[recall]'") from error
+        raise missing_extra("digits needs scikit-learn", "recall") from error
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     return ((pixels - pixels.mean(axis=0)) / 16).astype(dtype), labels.astype(np.int32)
 

@@ -7,13 +7,13 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 from damjax._checks import brief, check_count
+from damjax.recall.embeddings import digest
 from damjax.recall.texts import Corpus, Document, first_sentence, from_texts, own_half
 
 __all__ = ["LIBRARIES", "PYTHON", "installed_libraries"]
@@ -117,7 +117,7 @@ def _sources(name: str) -> dict[str, str]:
 def _docstrings(sources: Mapping[str, str]) -> Iterator[Document]:
     """The documents of a library in the order of their hash."""
     definitions = {f"{path}:{block[1]}": block[0] for path, text in sources.items() for block in BLOCK.finditer(text)}
-    for name in sorted(definitions, key=_digest):
+    for name in sorted(definitions, key=digest):
         title, body = first_sentence(_docstring(definitions[name]))
         if len(title) >= SHORTEST_TITLE and len(body) >= SHORTEST_BODY:
             yield title, body[:LONGEST_BODY]
@@ -137,7 +137,7 @@ def _docstring(definition: str) -> str:
 def _topics() -> Iterator[Document]:
     """The topics of Python's ``help()``, in the order of their hash."""
     topics = import_module("pydoc_data.topics").topics
-    for name in sorted(topics, key=_digest):
+    for name in sorted(topics, key=digest):
         title, _, body = topics[name].strip().partition("\n")
         yield title, " ".join(body.lstrip("*=-\n").split())[:LONGEST_BODY]
 
@@ -152,8 +152,3 @@ def _imports(sources: Mapping[str, Mapping[str, str]]) -> np.ndarray:
             imported = {PYTHON if module in sys.stdlib_module_names else module for module in modules}
             row[[columns[name] for name in imported if name in columns]] += 1
     return counts
-
-
-def _digest(name: str) -> bytes:
-    """The same in every process, unlike ``hash``."""
-    return blake2b(name.encode(), digest_size=8).digest()

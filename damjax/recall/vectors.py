@@ -73,10 +73,7 @@ def continuous_mqar(
     """
     check_count("dim", dim)
     dtype = float_dtype(dtype)
-    for name, number in (("noise_std", noise_std), ("distractors", distractors)):
-        check_array(name, number, "")
-        if (value := concrete(number)) is not None:
-            check_positive(name, value, allow_zero=True)
+    _check_scale("noise_std", noise_std)
     token_key, vector_key, noise_key = jax.random.split(key, 3)
     sequences = mqar(
         token_key,
@@ -163,7 +160,7 @@ def embed_sequences(
     """
     check_instance("sequences", sequences, Sequences, "damjax.recall.mqar(key, ...) draws them")
     check_array("embeddings", embeddings, "V d")
-    check_array("distractors", distractors, "")
+    _check_scale("distractors", distractors)
     tokens, embeddings = concrete(sequences.tokens), jnp.asarray(embeddings)
     if tokens is not None and tokens.max(initial=0) >= len(embeddings):
         raise ValueError(
@@ -181,3 +178,9 @@ def embed_sequences(
         questions=Questions(keys, targets.astype(jnp.int32), agents.astype(jnp.int32)),
         candidates=embeddings,
     )
+
+
+def _check_scale(name: str, number: float | ArrayLike) -> None:
+    check_array(name, number, "")
+    if (value := concrete(number)) is not None:
+        check_positive(name, value, allow_zero=True)

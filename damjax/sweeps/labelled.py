@@ -16,13 +16,14 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Key
 
+from damjax._checks import missing_extra
 from damjax.sweeps.axes import matching
 from damjax.sweeps.plan import SEED, own_dims
 
 try:
     import xarray as xr
 except ImportError as _error:
-    raise ImportError("labelled results need xarray; install it with: pip install 'damjax[sweeps]'") from _error
+    raise missing_extra("labelled results need xarray", "sweeps") from _error
 
 __all__ = ["Statistics", "label"]
 

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from damjax._checks import missing_extra
 from damjax.sweeps.contents import FORMAT, Contents, Coordinates, Description
 from damjax.sweeps.plan import SEED, Batch, Table
 
@@ -410,7 +411,7 @@ def _zarr() -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise ImportError("a store needs zarr; install it with: pip install 'damjax[sweeps]'") from error
+        raise missing_extra("a store needs zarr", "sweeps") from error
     return zarr
 
 
@@ -418,5 +419,5 @@ def _xarray() -> Any:
     try:
         import xarray
     except ImportError as error:
-        raise ImportError("a store needs xarray; install it with: pip install 'damjax[sweeps]'") from error
+        raise missing_extra("a store needs xarray", "sweeps") from error
     return xarray

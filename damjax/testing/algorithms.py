@@ -8,7 +8,7 @@ import numpy as np
 
 from damjax._checks import check_instance
 from damjax.simulation import resume, simulate
-from damjax.testing.comparing import cast, check_memory, check_same, digits, dtypes, require
+from damjax.testing.comparing import cast, check_parameters, check_same, digits, dtypes, require
 from damjax.types import Algorithm, Associations
 
 __all__ = ["check_algorithm"]
@@ -48,7 +48,7 @@ def check_algorithm(algorithm: Algorithm, params: Any, associations: Association
     """
     check_instance("algorithm", algorithm, Algorithm, "give a pair of functions, damjax.Algorithm(init, step)")
     check_instance("associations", associations, Associations, "damjax.streams.from_arrays(keys, values) makes one")
-    check_memory("params", params)
+    check_parameters("params", params)
     num_steps = np.shape(associations.keys)[0]
     require(
         num_steps >= MIN_STEPS,

@@ -8,7 +8,7 @@ import numpy as np
 
 from damjax._checks import brief, check_array
 
-__all__ = ["cast", "check_memory", "check_same", "digits", "dtypes", "require"]
+__all__ = ["cast", "check_parameters", "check_same", "digits", "dtypes", "require"]
 
 
 def dtypes() -> list[np.dtype]:
@@ -37,7 +37,7 @@ def cast(tree: Any, dtype: jax.typing.DTypeLike) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def check_memory(name: str, memory: Any) -> None:
+def check_parameters(name: str, memory: Any) -> None:
     """Raise unless every leaf is an array of real numbers, and there is one."""
     leaves = jax.tree.leaves(memory)
     if not leaves:

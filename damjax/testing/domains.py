@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from damjax._checks import check_count, check_positive
 from damjax._laws import try_domain
 from damjax.domains import Domain, as_domain, has_support
-from damjax.testing.comparing import cast, check_memory, check_same, digits, dtypes, require
+from damjax.testing.comparing import cast, check_parameters, check_same, digits, dtypes, require
 
 __all__ = ["check_domain"]
 
@@ -85,7 +85,7 @@ def check_domain(
         check_positive("tolerance", np.asarray(tolerance))
     shape = memory if isinstance(memory, tuple) and all(isinstance(size, int) for size in memory) else None
     if shape is None:
-        check_memory("memory", memory)
+        check_parameters("memory", memory)
     for dtype in dtypes():
         example = cast(memory if shape is None else np.zeros(shape), dtype)
         try_domain(domain, example)

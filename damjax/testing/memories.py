@@ -9,8 +9,7 @@ import numpy as np
 from damjax._arrays import promoting, recall
 from damjax._checks import check_count
 from damjax.recall.memories.memory import Memory, check_is_memory
-from damjax.testing import comparing
-from damjax.testing.comparing import cast, check_same, digits, dtypes, require
+from damjax.testing.comparing import cast, check_parameters, check_same, digits, dtypes, require
 
 __all__ = ["check_memory"]
 
@@ -60,7 +59,7 @@ def check_memory(memory: Memory, *, key_dim: int = 3, value_dim: int = 2, num_po
 
 def _check_init(memory: Memory, key: Any) -> None:
     first, other = memory.init(key), memory.init(jax.random.fold_in(key, 1))
-    comparing.check_memory("memory.init(key)", first)
+    check_parameters("memory.init(key)", first)
     law, fix = "memory.init must be a pure function of its key", "draw from the key, and from nothing else"
     check_same(law, fix, first, memory.init(key))
     shapes = [jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf)), tree) for tree in (first, other)]

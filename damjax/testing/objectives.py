@@ -13,7 +13,7 @@ from damjax._arrays import promoting, recall
 from damjax._checks import check_array, check_count
 from damjax._laws import check_linear_memory, check_shapes, check_slopes, num_features
 from damjax.objectives import General, MemoryObjective, Objective, as_objective
-from damjax.testing.comparing import cast, check_memory, check_same, digits, dtypes, require
+from damjax.testing.comparing import cast, check_parameters, check_same, digits, dtypes, require
 from damjax.types import ArrayLike
 
 __all__ = ["check_objective"]
@@ -89,7 +89,7 @@ def check_objective(
         if array is not None:
             check_array(name, array, axes)
     if params is not None or not isinstance(objective, Objective):
-        check_memory("params", params)
+        check_parameters("params", params)
     choices = np.random.default_rng(seed).dirichlet(np.ones(value_dim), num_points) if values is None else values
     for dtype in dtypes():
         rng = np.random.default_rng(seed)

@@ -16,10 +16,10 @@ from damjax.routing import compile_routes
 from paper_figs.experiment import ALGORITHMS, Factory, Parts
 from paper_figs.figure import Figure, Picture
 from paper_figs.panels import Panel, letter, note, tabulate
-from paper_figs.recall.documents import learn
+from paper_figs.recall.common import ALONE, learn
 from paper_figs.sweeps import Sweep, quiet
 
-ALONE, BEST, IMAGE = "alone", "best map", "image"
+BEST, IMAGE = "best map", "image"
 ABOUT = {"own": "own classes", "others": "others' classes"}
 SIDE = 8  # pixels
 ERRORS = (0.7, 0.8, 1.0, 1.5, 2.0, 3.0)  # ticks of NMSE

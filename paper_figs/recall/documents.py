@@ -21,9 +21,10 @@ from damjax.routing import Routes, compile_routes
 from paper_figs.experiment import ALGORITHMS, Factory, Parts
 from paper_figs.figure import Figure, Option, Picture
 from paper_figs.panels import Panel, letter, note, tabulate
+from paper_figs.recall.common import ALONE, learn
 from paper_figs.sweeps import Sweep, quiet
 
-ALONE, WORDS = "alone", "matching words"
+WORDS = "matching words"
 DRAWN = ("DAM-TOGD", "C-DOGD")  # whose answers are drawn agent by agent
 KINDS = {
     "own": "about its own library",
@@ -128,9 +129,8 @@ def prepare(protocol: Protocol) -> Problem:
     titles, bodies = (embed(texts).astype(protocol.dtype) for texts in (corpus.titles, corpus.bodies))
 
     routes = compile_routes(graph, weights, method=protocol.routing)
-    # Of types that ``Parts`` does not name.
-    interests: Any = damjax.weights.sparse(weights.astype(protocol.dtype))
-    nobody: Any = damjax.weights.sparse(np.eye(len(graph), dtype=protocol.dtype))
+    interests = damjax.weights.sparse(weights.astype(protocol.dtype))
+    nobody = damjax.weights.sparse(np.eye(len(graph), dtype=protocol.dtype))
     parts = Parts(
         damjax.objectives.delta_net(),
         damjax.domains.unconstrained(),
@@ -165,24 +165,6 @@ def draw_task(problem: Problem, protocol: Protocol, key: jax.Array, dim: int) ->
         num_steps=max(protocol.horizons),
         dtype=protocol.dtype,
     )
-
-
-def learn(algorithm: damjax.Algorithm, task: recall.Task, num_places: int, horizons: Sequence[int]) -> jax.Array:
-    """The agents' linear memories after every horizon, (H, L, dv, dk); at other places nobody sees anything."""
-    keys, values = task.associations.keys, task.associations.values
-    num_agents = keys.shape[1]
-    # A cue of zeros has no gradient.
-    places = [(0, 0), (0, num_places - num_agents), (0, 0)]
-    stream = damjax.Associations(jnp.pad(keys, places), jnp.pad(values, places))
-    every = int(np.gcd.reduce(horizons))
-
-    def advance(state: Any, stretch: damjax.Associations) -> tuple[Any, jax.Array]:
-        state, _ = damjax.resume(algorithm, state, stretch, observe=lambda *step: None)
-        return state, state.params[:num_agents]
-
-    start = algorithm.init(jnp.zeros((num_places, values.shape[2], keys.shape[2]), keys.dtype))
-    stretches = jax.tree.map(lambda field: field.reshape(-1, every, *field.shape[1:]), stream)
-    return jax.lax.scan(advance, start, stretches)[1][np.array(horizons) // every - 1]
 
 
 def measure(memories: jax.Array, task: recall.Task, holders: np.ndarray) -> dict[str, jax.Array]:

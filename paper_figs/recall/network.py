@@ -1,7 +1,7 @@
 """Agents that recall their own pairs and those of others: by whom they listen to, and by how late the answers come."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -11,8 +11,10 @@ import numpy as np
 import damjax
 from damjax import recall
 from damjax.recall import memories
+from paper_figs.experiment import Parts
 from paper_figs.figure import Figure, Picture
 from paper_figs.panels import Panel, letter, note
+from paper_figs.recall.common import NAMES, at_constant_rate
 from paper_figs.sweeps import Sweep, quiet
 
 
@@ -58,18 +60,6 @@ CLAIM = "Who listens to few recalls them, as late as they answer; one memory for
 GRAPH = damjax.graphs.paper_network()
 ROUND_TRIPS = damjax.routing.compile_routes(GRAPH, np.full((10, 10), 0.1), method="shortest_path").delays
 MIXING = damjax.graphs.metropolis_weights(GRAPH)
-
-Factory = Callable[..., damjax.Algorithm]
-ALGORITHMS: dict[str, Factory] = {
-    "OGD": lambda objective, weights, length, **rest: damjax.ogd(objective, weights, **rest),
-    "C-DOGD": lambda objective, weights, length, **rest: damjax.c_dogd(
-        objective, MIXING, order="combine_then_adapt", **rest
-    ),
-    "DAM-TOGD": lambda objective, weights, length, longest, **rest: damjax.dam_togd(
-        objective, weights, jnp.asarray(ROUND_TRIPS) * length, max_delay=longest, **rest
-    ),
-    "alone": lambda objective, weights, length, **rest: damjax.ogd(objective, np.eye(len(GRAPH)), **rest),
-}
 
 
 def draw_interests(key: jax.Array, num_others: jax.Array, protocol: Protocol) -> jax.Array:
@@ -125,10 +115,9 @@ def measure(name: str, protocol: Protocol, run: Run, rate: jax.Array) -> dict[st
     """The share of questions that an algorithm answers right on the way: all, own, others', and others' by time."""
     weights, length, task = run
     memory = memories.linear(protocol.dim, protocol.dim, dtype=protocol.dtype)
-    rest = {"learning_rate": rate, "domain": damjax.domains.unconstrained()}
-    if name == "DAM-TOGD":
-        rest["longest"] = int(np.max(ROUND_TRIPS)) * max(protocol.link_lengths)
-    algorithm = ALGORITHMS[name](memory.objective(), weights, length, **rest)
+    delays, longest = jnp.asarray(ROUND_TRIPS) * length, int(np.max(ROUND_TRIPS)) * max(protocol.link_lengths)
+    parts = Parts(memory.objective(), damjax.domains.unconstrained(), weights, delays, longest, MIXING)
+    algorithm = at_constant_rate(name, parts, rate)
     start = jnp.zeros((len(GRAPH), protocol.dim, protocol.dim), protocol.dtype)
     observe = recall.observe_recalls(memory.apply, task)
     _, recalls = damjax.simulate(algorithm, start, task.associations, observe=observe)
@@ -153,7 +142,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     """All numbers of the figure."""
     num_tuning, runs = protocol.num_tuning_seeds, draw_runs(protocol)
     measured, rates = {}, {}
-    for name in ALGORITHMS:
+    for name in NAMES:
         results = sweep(
             name,
             lambda run, rate, name=name: measure(name, protocol, run, rate),

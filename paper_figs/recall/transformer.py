@@ -1,7 +1,7 @@
 """A trained Transformer whose output memory is emptied, and learned again at test time by agents on a network."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,10 @@ import optax
 import damjax
 from damjax import recall
 from damjax.particles import bigrams, transformer
+from paper_figs.experiment import Parts
 from paper_figs.figure import Figure, Picture
 from paper_figs.panels import Panel, letter, note
+from paper_figs.recall.common import NAMES, at_constant_rate, stretch_by_stretch
 from paper_figs.sweeps import Sweep, quiet
 
 
@@ -57,13 +59,6 @@ WEIGHTS = np.full((5, 5), 1 / 5)
 ROUND_TRIPS = damjax.routing.compile_routes(GRAPH, WEIGHTS).delays
 MIXING = damjax.graphs.metropolis_weights(GRAPH)
 CENTRAL = "trained centrally"
-
-ALGORITHMS: dict[str, Callable[..., damjax.Algorithm]] = {
-    "OGD": lambda objective, **rest: damjax.ogd(objective, WEIGHTS, **rest),
-    "C-DOGD": lambda objective, **rest: damjax.c_dogd(objective, MIXING, order="combine_then_adapt", **rest),
-    "DAM-TOGD": lambda objective, **rest: damjax.dam_togd(objective, WEIGHTS, ROUND_TRIPS, **rest),
-    "alone": lambda objective, **rest: damjax.ogd(objective, np.eye(len(GRAPH)), **rest),
-}
 
 
 class Seed(NamedTuple):
@@ -117,8 +112,9 @@ def at_test_time(name: str, protocol: Protocol, seed: Seed, rate: jax.Array) -> 
     )
     memory = recall.output_memory(protocol.dim, dtype=protocol.dtype)
     objective = memory.objective(damjax.objectives.cross_entropy(seed.model.unembeddings))
-    algorithm = ALGORITHMS[name](objective, learning_rate=rate, domain=damjax.domains.frobenius_ball(1e3))
-    parts = jax.tree.map(lambda field: field.reshape(protocol.num_points, -1, *field.shape[1:]), task.associations)
+    domain = damjax.domains.frobenius_ball(1e3)
+    parts = Parts(objective, domain, WEIGHTS, ROUND_TRIPS, int(ROUND_TRIPS.max()), MIXING)
+    algorithm = at_constant_rate(name, parts, rate)
 
     def accuracy(params: jax.Array) -> dict[str, jax.Array]:
         answers = recall.ask(memory.apply, params, task)
@@ -127,12 +123,8 @@ def at_test_time(name: str, protocol: Protocol, seed: Seed, rate: jax.Array) -> 
             for about in ("own", "others")
         }
 
-    def go_on(state: Any, part: damjax.Associations) -> tuple[Any, dict[str, jax.Array]]:
-        state, _ = damjax.resume(algorithm, state, part, observe=lambda *step: None)
-        return state, accuracy(state.params)
-
     start = jax.vmap(memory.init)(jax.random.split(seed.key, len(GRAPH)))
-    _, measured = jax.lax.scan(go_on, algorithm.init(start), parts)
+    measured = stretch_by_stretch(algorithm, start, task.associations, protocol.num_points, accuracy)
     central = accuracy(jnp.broadcast_to(seed.params.output, start.shape))
     return measured | {f"central_{about}": value for about, value in central.items()}
 
@@ -155,7 +147,7 @@ def compute(protocol: Protocol, sweep: Sweep = quiet) -> dict[str, Panel]:
     samples: dict[str, dict[str, np.ndarray]] = {"own": {}, "others": {}}
     rates = {CENTRAL: [0.0]}
     results = {}
-    for name in ALGORITHMS:
+    for name in NAMES:
         results = sweep(
             name,
             lambda seed, rate, name=name: at_test_time(name, protocol, seed, rate),

@@ -1,6 +1,6 @@
 """Memories that attend: slots, whose keys and values are learned, and a window of what was seen last."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -228,7 +228,9 @@ def share_associations(weights: Weights | EpochWeights, delays: Delays, *, max_d
     def step(state: Sharing, associations: Associations) -> tuple[Sharing, Info]:
         time = state.step + 1
         interests, delays_now = changing.at(time), round_trips(time)
-        wanted = interests.mask & _are_there(interests, associations)
+        wanted = interests.mask
+        if associations.sample_weights is not None:
+            wanted = wanted & (interests.gather(jnp.asarray(associations.sample_weights)) != 0)
         dtype = dtype_of(state.params)
         sent = jnp.where(wanted & (delays_now >= 0), delays_now.astype(dtype), _never(dtype))
         row = time % state.params.waits.shape[1]
@@ -247,14 +249,6 @@ def share_associations(weights: Weights | EpochWeights, delays: Delays, *, max_d
         return Sharing(time, params), describe(time, nothing, arrivals, params, params)
 
     return Algorithm(init, step)
-
-
-def _are_there(interests: Any, associations: Associations) -> Bool[Array, "#N K"]:
-    """Which associations are not missing, by receiver and column."""
-    weights = associations.sample_weights
-    if weights is None:
-        weights = jnp.ones(jnp.shape(associations.keys)[0])
-    return interests.gather(jnp.asarray(weights)) != 0
 
 
 def _arrivals(params: Window, row: Int[Array, ""], lost: Bool[Array, "N K"]) -> Arrivals:

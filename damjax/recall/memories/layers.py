@@ -49,7 +49,8 @@ def mlp(
 
     Source: the MLP memory of Sun et al. 2024, "Learning to (learn at test time)", without its normalisation.
     """
-    _check_sizes(key_dim=key_dim, value_dim=value_dim, width=width)
+    for name, size in (("key_dim", key_dim), ("value_dim", value_dim), ("width", width)):
+        check_count(name, size)
     check_function("activation", activation, "x", "jax.nn.gelu is one")
     dtype = float_dtype(dtype)
 
@@ -166,8 +167,3 @@ def _check_memories(memories: tuple[Memory, ...], activation: Activation) -> Non
     for memory in memories:
         check_is_memory(memory)
     check_function("activation", activation, "x", "jax.nn.gelu is one")
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        check_count(name, size)
