@@ -194,7 +194,7 @@ def test_messages_that_cost_less_carry_the_weights():
 
 
 @over(TIMELESS, common=TIMELESS)
-@pytest.mark.parametrize("changing", [False, True])
+@pytest.mark.parametrize("changing", [False, *in_the_long_run(True)])
 def test_the_best_memory_of_what_is_there_is_that_of_a_shorter_stream(name, changing):
     """Weights 0 and 1 leave steps out; a weight of 3 is the same association three times."""
     made, *_ = setting(name)
@@ -234,6 +234,7 @@ def test_twice_the_weights_are_twice_the_losses(name):
         np.testing.assert_allclose(twice, 2 * once, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.long
 @over_objectives
 @pytest.mark.parametrize("shape", ["ball", "box"])
 def test_slopes_are_bounded_by_weighted_constants(name, shape):
@@ -252,6 +253,7 @@ def test_slopes_are_bounded_by_weighted_constants(name, shape):
     assert np.all(found <= 2 * np.asarray(bounds.constants(made.objective, domain, made.stream).lipschitz))
 
 
+@pytest.mark.long
 @over(("delta_net", "gated_linear_attention", "cross_entropy"))
 def test_no_bound_is_exceeded(name):
     """On 40 random instances, with the regret of weighted losses."""
@@ -295,6 +297,7 @@ def test_no_bound_is_exceeded(name):
     assert np.any(limits[2] < 20 * np.abs(found))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mapping", [damjax.vmap_last, *in_the_long_run(jax.vmap)])
 @pytest.mark.parametrize("name", ["delta_net", "gated_linear_attention"])
 def test_runs_map_over_weights_and_differentiate_in_them(name, mapping):

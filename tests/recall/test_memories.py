@@ -7,6 +7,7 @@ import pytest
 import damjax
 from damjax.recall import memories
 from tests import reference
+from tests.cases import in_the_long_run
 
 N, T, DK, DV = 4, 30, 3, 2
 RNG = np.random.default_rng(0)
@@ -114,7 +115,7 @@ def test_messages_carry_memories_of_any_shape(name, gradient, dtype):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", *in_the_long_run("adam")])
 def test_one_agent_is_plain_online_training(name, optimizer):
     """Without a network, projection or delay it is what anyone writes with optax."""
     memory = ALL[name]()

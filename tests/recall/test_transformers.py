@@ -57,6 +57,7 @@ def test_agents_see_their_own_tokens_and_are_asked_for_all():
     np.testing.assert_allclose(shares, 1 / N, atol=0.1)
 
 
+@pytest.mark.long
 def test_agents_teach_one_another_what_the_model_knew():
     """Alone an agent says its own tokens; together they come near the memory that was made for the task."""
     source, model, params = parts()
